@@ -1,0 +1,157 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+const (
+	// maxJWKS and maxPEM bound the key files, in bytes: a hundred keys, a long
+	// chain of certificates.
+	maxJWKS = 256 << 10
+	maxPEM  = 256 << 10
+	// maxKeys bounds a portal's keys: an assertion that doesn't say which one
+	// signed it is tried against each.
+	maxKeys = 16
+	// minRSA is the smallest RSA key that FAPI 2.0 (§5.4.1) allows, in bits.
+	minRSA = 2048
+)
+
+// Who may not read a file that is read here, as mode bits that must be off.
+const (
+	anyoneMay   fs.FileMode = 0
+	ownerOnly   fs.FileMode = 0o077
+	notEveryone fs.FileMode = 0o007 // Debian's ssl-cert group may read TLS keys
+)
+
+// readFile reads a file that gateway.yaml names, of at most limit bytes.
+// Errors are sentences for the person who edits gateway.yaml.
+func readFile(path string, limit int64, forbidden fs.FileMode) ([]byte, error) {
+	info, err := os.Stat(path) // before Open, which would wait at a FIFO
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s can't be read: %w", path, reason(err))
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no regular file", path)
+	case info.Mode().Perm()&forbidden != 0:
+		return nil, fmt.Errorf("%s can be read by others than its owner (mode %04o): chmod 600 %[1]s", path, info.Mode().Perm())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s can't be read: %w", path, reason(err))
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s can't be read: %w", path, reason(err))
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return data, nil
+}
+
+// readKeySet reads a JWK Set and returns those of its keys that can verify a
+// portal's signature.
+func readKeySet(path string) (jose.JSONWebKeySet, error) {
+	var usable jose.JSONWebKeySet
+	data, err := readFile(path, maxJWKS, anyoneMay)
+	if err != nil {
+		return usable, err
+	}
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(data, &set); err != nil {
+		return usable, fmt.Errorf("%s is no JWK Set (RFC 7517): %w", path, err)
+	}
+	for i, raw := range set.Keys {
+		if isPrivate(raw) {
+			return usable, fmt.Errorf("%s holds a private or secret key (keys[%d]): "+
+				"publish the public half alone, and replace a key that has left the portal", path, i)
+		}
+		var key jose.JSONWebKey
+		switch err := json.Unmarshal(raw, &key); {
+		case errors.Is(err, jose.ErrUnsupportedKeyType): // to be ignored: RFC 7517 §5
+		case err != nil:
+			return usable, fmt.Errorf("%s: keys[%d] is damaged: %w", path, i, err)
+		case verifies(key):
+			usable.Keys = append(usable.Keys, key)
+		}
+	}
+	if len(usable.Keys) == 0 {
+		return usable, fmt.Errorf("%s holds no usable key: one is needed to sign with, "+
+			"EC P-256 (ES256), RSA of %d bits or more (PS256) or Ed25519 (EdDSA)", path, minRSA)
+	}
+	if len(usable.Keys) > maxKeys {
+		return usable, fmt.Errorf("%s holds %d keys to sign with, and %d are allowed: take out the old ones",
+			path, len(usable.Keys), maxKeys)
+	}
+	return usable, nil
+}
+
+// isPrivate looks for the members that only private and symmetric keys have
+// (RFC 7518 §6.2.2, §6.3.2, §6.4.1), whatever the type of the key.
+func isPrivate(raw json.RawMessage) bool {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil {
+		return false
+	}
+	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
+		if _, ok := members[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// verifies says whether key can verify one of the signatures of FAPI 2.0
+// (§5.4.1): ES256, PS256, EdDSA.
+func verifies(key jose.JSONWebKey) bool {
+	if key.Use != "" && key.Use != "sig" {
+		return false
+	}
+	var alg jose.SignatureAlgorithm
+	switch k := key.Key.(type) {
+	case *ecdsa.PublicKey:
+		if k.Curve != elliptic.P256() {
+			return false
+		}
+		alg = jose.ES256
+	case *rsa.PublicKey:
+		if k.N.BitLen() < minRSA {
+			return false
+		}
+		alg = jose.PS256
+	case ed25519.PublicKey:
+		alg = jose.EdDSA
+	}
+	return alg != "" && (key.Algorithm == "" || key.Algorithm == string(alg))
+}
+
+// checkCertificate loads a certificate with its key as the daemon will.
+func checkCertificate(cert, key []byte, now time.Time) error {
+	pair, err := tls.X509KeyPair(cert, key)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the certificate and its key can't be used: %w", err)
+	case now.After(pair.Leaf.NotAfter):
+		return fmt.Errorf("the certificate expired on %s: renew it", pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(pair.Leaf.NotBefore):
+		return fmt.Errorf("the certificate is valid only from %s on: look at the clock, or at the file",
+			pair.Leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
+}

@@ -1,0 +1,242 @@
+package config
+
+import (
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Config is the whole of gateway.yaml. Relative paths in it start at the
+// directory that the file is in. A secret is never a value in it: it is a
+// file's path or the name of an environment variable.
+type Config struct {
+	// Directory of the database, the audit log and what is made at first
+	// start. Made if missing; one daemon at a time may use it. Default: data.
+	DataDir string `yaml:"data_dir" jsonschema:"format=path,minLength=1,default=data"`
+
+	// File of the master key, under which token keys are sealed. Made at first
+	// start, mode 0600. Back it up, apart from the data: without it no backup
+	// can be read. Default: master.key in data_dir.
+	MasterKeyFile string `yaml:"master_key_file" jsonschema:"format=path,minLength=1"`
+
+	// Where the records are kept.
+	Store Store `yaml:"store"`
+
+	// Where the daemon listens, the RADIUS door apart.
+	Listen Listen `yaml:"listen"`
+
+	// The banks, or groups of internal systems, that this gateway serves: at
+	// least one. Each has customers, tokens and a policy of its own.
+	Realms []Realm `yaml:"realms" jsonschema:"required,minItems=1"`
+
+	// The RADIUS door: VPNs, switches, log-in to servers.
+	Radius Radius `yaml:"radius" jsonschema:"nullable"`
+
+	// The OpenID Connect door: banking portals.
+	OIDC OIDC `yaml:"oidc" jsonschema:"required"`
+}
+
+// Store says where the records are kept.
+type Store struct {
+	// The engine. bolt: one file, otpgate.db in data_dir. Default: bolt.
+	Engine string `yaml:"engine" jsonschema:"enum=bolt,default=bolt"`
+}
+
+// Listen says where the daemon listens. An address is ADDRESS:PORT, or :PORT
+// for all of the machine's addresses; port 0 takes a free one.
+type Listen struct {
+	// Address of the OpenID Connect door and the customers' pages, over HTTPS.
+	// Default: 127.0.0.1:8443.
+	HTTPS string `yaml:"https" jsonschema:"format=host-port,default=127.0.0.1:8443"`
+
+	// Certificate for https. Left out: a self-signed one for loopback is made
+	// at first start, which is good for trying out only.
+	TLS *TLS `yaml:"tls"`
+
+	// Address of /metrics, /healthz and /readyz, over plain HTTP: keep it off
+	// the public network. Default: 127.0.0.1:9464.
+	Metrics string `yaml:"metrics" jsonschema:"format=host-port,default=127.0.0.1:9464"`
+
+	// Unix socket that the other otpgate commands talk to, mode 0600. A path
+	// of at most 107 bytes. Default: admin.sock in data_dir.
+	AdminSocket string `yaml:"admin_socket" jsonschema:"format=path,minLength=1"`
+}
+
+// TLS is a certificate and its key.
+type TLS struct {
+	// File of the certificate and its intermediates, PEM, the server's own
+	// first.
+	CertFile string `yaml:"cert_file" jsonschema:"required,format=path,minLength=1"`
+
+	// File of the certificate's private key, PEM, not readable by everyone.
+	KeyFile string `yaml:"key_file" jsonschema:"required,format=path,minLength=1"`
+}
+
+// Realm is one bank, or one group of internal systems.
+type Realm struct {
+	// Name of the realm on the command line (USER@REALM) and in the log: at
+	// most 32 lower-case letters, digits and hyphens, a letter first. It can't
+	// be changed once the realm has users.
+	ID string `yaml:"id" jsonschema:"required,pattern=^[a-z][a-z0-9-]*$,maxLength=32" must:"be lower-case letters, digits and hyphens, a letter first"`
+
+	// サービスID: the number by which customers know the realm, 1 to 10
+	// digits, in quotes.
+	ServiceID string `yaml:"service_id" jsonschema:"required,pattern=^[0-9]+$,maxLength=10" must:"be digits"`
+
+	// What the realm is called on the customers' pages.
+	Name Name `yaml:"name" jsonschema:"required"`
+
+	// How the realm's tokens make their codes, unless a token says otherwise.
+	OTP OTP `yaml:"otp"`
+
+	// When wrong codes lock a user, and what opens the lock.
+	Lockout Lockout `yaml:"lockout"`
+
+	// How the realm's pages look.
+	Theme Theme `yaml:"theme"`
+}
+
+// Name is the name of a realm in each language of the pages.
+type Name struct {
+	// In Japanese: 1 to 60 characters.
+	JA string `yaml:"ja" jsonschema:"required,minLength=1,maxLength=60"`
+
+	// In English: 1 to 60 characters.
+	EN string `yaml:"en" jsonschema:"required,minLength=1,maxLength=60"`
+}
+
+// OTP is how tokens make their codes.
+type OTP struct {
+	// What the code moves with. totp: the time (RFC 6238). Default: totp.
+	Type string `yaml:"type" jsonschema:"enum=totp,default=totp"`
+
+	// Digits in a code, 6 to 8. Default: 6.
+	Digits int `yaml:"digits" jsonschema:"minimum=6,maximum=8,default=6"`
+
+	// How long one code is shown, in seconds, 15 to 120. Default: 30.
+	Period int `yaml:"period" jsonschema:"minimum=15,maximum=120,default=30"`
+
+	// The hash under the HMAC: SHA1, SHA256 or SHA512. SHA1 is what most
+	// hardware tokens have, and sound for this use. Default: SHA1.
+	Algorithm string `yaml:"algorithm" jsonschema:"enum=SHA1,enum=SHA256,enum=SHA512,default=SHA1"`
+}
+
+// Lockout is when wrong codes lock a user, and what opens the lock.
+type Lockout struct {
+	// How many wrong codes in a row lock a user, 1 to 100. Default: 10.
+	Consecutive int `yaml:"consecutive" jsonschema:"minimum=1,maximum=100,default=10"`
+
+	// How long until the lock opens by itself, such as 30m or 12h; 1m to 168h.
+	// Left out: never, a clerk opens it.
+	UnlockAfter time.Duration `yaml:"unlock_after" jsonschema:"minimum=1m,maximum=168h"`
+}
+
+// Theme is how a realm's pages look.
+type Theme struct {
+	// Colour of buttons and links, as "#rrggbb" in quotes, with a contrast of
+	// at least 4.5:1 against white. Left out: the colour of the style sheet.
+	Accent string `yaml:"accent" jsonschema:"format=color-hex,pattern=^#[0-9A-Fa-f]{6}$" must:"be a colour in quotes, such as \"#1f4e79\""`
+}
+
+// Radius is the RADIUS door.
+type Radius struct {
+	// Addresses to listen on, over UDP; the usual port is 1812. Left out: no
+	// RADIUS.
+	UDP []string `yaml:"udp" jsonschema:"nullable,format=host-port"`
+
+	// Who may ask. A packet from anywhere else is dropped. Left out: nobody.
+	Clients []RadiusClient `yaml:"clients" jsonschema:"nullable"`
+}
+
+// RadiusClient is a VPN, a switch, a server: whatever asks over RADIUS. Either
+// secret_file or secret_env gives the shared secret, of at least 16 characters.
+type RadiusClient struct {
+	// Name of the client in the log: at most 64 letters, digits, dots, hyphens
+	// and underscores.
+	Name string `yaml:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64" must:"be letters, digits, dots, hyphens and underscores"`
+
+	// Where its packets come from: one address (192.0.2.10) or a network
+	// (192.0.2.0/24). Where several match, the longest prefix counts.
+	Address netip.Prefix `yaml:"address" jsonschema:"required"`
+
+	// File of the shared secret, readable by the daemon's user alone (mode
+	// 0600). One that is missing inside data_dir is made at the very first
+	// start, before there is a database.
+	SecretFile string `yaml:"secret_file" jsonschema:"format=path,minLength=1,oneof_required=secret_file"`
+
+	// Environment variable that holds the shared secret.
+	SecretEnv string `yaml:"secret_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$,oneof_required=secret_env" must:"be the name of an environment variable, never the secret itself"`
+
+	// The realm of the people who log in there, by its id.
+	Realm string `yaml:"realm" jsonschema:"required"`
+
+	// What stands in the password field. otp: the one-time code alone.
+	// Default: otp.
+	Mode string `yaml:"mode" jsonschema:"enum=otp,default=otp"`
+
+	// Whether a request without Message-Authenticator is dropped. false only
+	// for old gear that can't send it: it is open to BlastRADIUS
+	// (CVE-2024-3596). Default: true.
+	RequireMessageAuthenticator bool `yaml:"require_message_authenticator" jsonschema:"default=true"`
+
+	// Secret is what secret_file or secret_env holds. Empty if the file is yet
+	// to be made; see Config.MakeSecrets.
+	Secret Secret `yaml:"-"`
+
+	secretToMake bool
+}
+
+// OIDC is the OpenID Connect door.
+type OIDC struct {
+	// Address of the gateway as portals and browsers see it: https, a host, a
+	// port if it isn't 443, and no more. It stands in every token, and portals
+	// compare it letter by letter.
+	Issuer string `yaml:"issuer" jsonschema:"required,format=uri,pattern=^https://[^/?#]+$" must:"be https:// and a host, with no path and no slash at the end, such as https://otp.bank.example"`
+
+	// The portals. Left out: none.
+	Clients []OIDCClient `yaml:"clients" jsonschema:"nullable"`
+}
+
+// OIDCClient is a banking portal.
+type OIDCClient struct {
+	// The client_id: at most 64 letters, digits, dots, hyphens and
+	// underscores.
+	ID string `yaml:"id" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64" must:"be letters, digits, dots, hyphens and underscores"`
+
+	// The realm of the portal's customers, by its id.
+	Realm string `yaml:"realm" jsonschema:"required"`
+
+	// What is asked of the portal. fapi2: pushed requests, PKCE S256 and
+	// private_key_jwt (FAPI 2.0). Default: fapi2.
+	Profile string `yaml:"profile" jsonschema:"enum=fapi2,default=fapi2"`
+
+	// Where a browser may be sent back to: absolute https URIs without a
+	// fragment, compared letter by letter; http for loopback only. 1 to 64.
+	RedirectURIs []string `yaml:"redirect_uris" jsonschema:"required,minItems=1,maxItems=64,format=uri,maxLength=2000"`
+
+	// File of the portal's public keys, a JWK Set (RFC 7517), with 1 to 16 to
+	// sign with: EC P-256 (ES256), RSA of 2048 bits or more (PS256) or Ed25519
+	// (EdDSA).
+	JWKSFile string `yaml:"jwks_file" jsonschema:"required,format=path,minLength=1"`
+
+	// JWKS holds those of jwks_file's keys that can be used.
+	JWKS jose.JSONWebKeySet `yaml:"-"`
+}
+
+// DatabaseFile is the path of the bolt engine's file.
+func (c *Config) DatabaseFile() string { return filepath.Join(c.DataDir, "otpgate.db") }
+
+// inDataDir fills in the paths whose default depends on data_dir.
+func (c *Config) inDataDir() {
+	if c.DataDir == "" { // it has a fault
+		return
+	}
+	if c.MasterKeyFile == "" {
+		c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
+	}
+	if c.Listen.AdminSocket == "" {
+		c.Listen.AdminSocket = filepath.Join(c.DataDir, "admin.sock")
+	}
+}
