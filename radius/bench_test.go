@@ -1,0 +1,53 @@
+package radius
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"net/netip"
+	"otpgate/verifier"
+	"testing"
+
+	codec "layeh.com/radius"
+	"layeh.com/radius/rfc2865"
+)
+
+// nullConn is a socket that swallows replies.
+type nullConn struct{ memConn }
+
+func (*nullConn) WriteToUDPAddrPort(b []byte, _ netip.AddrPort) (int, error) { return len(b), nil }
+
+// BenchmarkHandle is a worker's share of one log-in, as a VPN asks for it: all
+// but the socket and the gate's disk.
+func BenchmarkHandle(b *testing.B) {
+	s := newServer(b, acceptingGate{}, &logBuffer{})
+	s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	s.cache, s.notices, s.ctx = newReplyCache(s.Now), newNotices(s.Now), b.Context()
+	raw := newPacket(codec.CodeAccessRequest, 1, "a").user("hanako").password(rightCode, secret).
+		add(rfc2865.NASIPAddress_Type, []byte{192, 0, 2, 10}).
+		add(rfc2865.NASPort_Type, []byte{0, 0, 0, 1}).
+		add(rfc2865.NASIdentifier_Type, []byte("vpn.example.com")).
+		add(rfc2865.CallingStationID_Type, []byte("203.0.113.7")).
+		signed(secret)
+	d := &datagram{via: &socket{&nullConn{}}, client: s.Clients.lookup(vpn.Addr()), n: copy(new(datagram).buf[:], raw)}
+	copy(d.buf[:], raw)
+	var req request
+	var ip [4]byte
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		binary.BigEndian.PutUint32(ip[:], uint32(i)) // another exchange each time
+		d.from, d.at = netip.AddrPortFrom(netip.AddrFrom4(ip), 50000), s.Now()
+		s.handle(&req, d)
+	}
+}
+
+// acceptingGate compares, and keeps nothing.
+type acceptingGate struct{}
+
+func (acceptingGate) Verify(_ context.Context, a verifier.Attempt) (verifier.Result, error) {
+	if a.Match(rightCode) {
+		return verifier.Result{Outcome: verifier.Accepted}, nil
+	}
+	return verifier.Result{Outcome: verifier.Wrong}, nil
+}

@@ -1,0 +1,122 @@
+package radius
+
+import (
+	"container/list"
+	"crypto/sha256"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// replyHold is how long a reply can be had again: the most that RFC 5080
+	// §2.2.2 allows (5 to 30 s), since ocserv resends after 10 and 20 s.
+	replyHold = 30 * time.Second
+	// maxExchanges bounds the cache, at some 400 octets each to 50 MiB: 4,000
+	// requests a second are held for the whole time, 26,000 for 5 s. A client
+	// without Message-Authenticator, whose requests anyone can forge, gets no
+	// Proxy-State back, so no one from outside can make entries large.
+	maxExchanges = 1 << 17
+)
+
+// replyCache makes an exchange resend-proof (RFC 5080 §2.2.2). An entry is in
+// flight until it has a reply; it then leaves after replyHold, or when the
+// client uses the identifier anew, or when the cache is full and it is the
+// oldest. An entry in flight is never evicted; there are no more of them than
+// workers.
+type replyCache struct {
+	now func() time.Time
+
+	mu       sync.Mutex // guards the rest
+	entries  map[exchange]*cached
+	answered *list.List // of *cached that have a reply, oldest first
+}
+
+// exchange is what tells requests apart until the client reuses an identifier.
+type exchange struct {
+	via  *socket
+	from netip.AddrPort
+	id   byte
+}
+
+// cached is one entry. The cache's mutex guards what is set after begin.
+type cached struct {
+	key           exchange
+	authenticator [16]byte
+	digest        [sha256.Size]byte // of the whole request
+	reply         []byte            // nil while in flight
+	expires       time.Time
+	place         *list.Element // in answered; nil while in flight
+}
+
+func newReplyCache(now func() time.Time) *replyCache {
+	return &replyCache{now: now, entries: make(map[exchange]*cached), answered: list.New()}
+}
+
+// begin returns a new entry in flight, for the caller to finish or abandon; or
+// the reply, if the request had one; or the reason to drop it.
+func (c *replyCache) begin(key exchange, raw []byte) (*cached, []byte, error) {
+	fresh := &cached{key: key, authenticator: [16]byte(raw[4:headerLength]), digest: sha256.Sum256(raw)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expire()
+	if e := c.entries[key]; e != nil {
+		switch {
+		case e.authenticator != fresh.authenticator:
+			c.remove(e)
+		case e.digest != fresh.digest:
+			return nil, nil, duplicateAltered
+		case e.reply == nil:
+			return nil, nil, duplicate
+		default:
+			return nil, e.reply, nil
+		}
+	}
+	if len(c.entries) >= maxExchanges {
+		c.remove(c.answered.Front().Value.(*cached))
+	}
+	c.entries[key] = fresh
+	return fresh, nil, nil
+}
+
+// finish stores the reply. It reports false if the entry has been purged.
+func (c *replyCache) finish(e *cached, reply []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.entries[e.key] != e {
+		return false
+	}
+	e.reply = reply
+	e.expires = c.now().Add(replyHold)
+	e.place = c.answered.PushBack(e)
+	return true
+}
+
+// abandon removes an entry that is still in flight.
+func (c *replyCache) abandon(e *cached) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.reply == nil && c.entries[e.key] == e {
+		c.remove(e)
+	}
+}
+
+// expire removes what was held long enough. The caller holds c.mu.
+func (c *replyCache) expire() {
+	now := c.now()
+	for place := c.answered.Front(); place != nil; place = c.answered.Front() {
+		e := place.Value.(*cached)
+		if now.Before(e.expires) {
+			return
+		}
+		c.remove(e)
+	}
+}
+
+// remove takes e out. The caller holds c.mu.
+func (c *replyCache) remove(e *cached) {
+	delete(c.entries, e.key)
+	if e.place != nil {
+		c.answered.Remove(e.place)
+	}
+}

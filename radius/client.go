@@ -1,0 +1,110 @@
+package radius
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+)
+
+// Client is network gear that may ask, by the addresses it asks from.
+type Client struct {
+	Name   string // for logs, metrics and the audit log; unique
+	Prefix netip.Prefix
+	Secret Secret
+	Realm  string // of its users
+	// RequireMessageAuthenticator drops an Access-Request without that
+	// attribute. Without it, whoever can alter packets on the way can turn a
+	// Reject into an Accept (CVE-2024-3596).
+	RequireMessageAuthenticator bool
+}
+
+// Secret is the secret shared with a client. It does not print itself.
+type Secret []byte
+
+const hidden = "[hidden]"
+
+// Format implements fmt.Formatter, for every verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(hidden)) }
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
+
+// MarshalText implements encoding.TextMarshaler, for JSON and YAML.
+func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// Clients finds the client of an address: of those whose prefix holds it, the
+// one with the longest.
+type Clients struct {
+	byPrefix map[netip.Prefix]*client
+	bits     []int // prefix lengths in use, longest first
+}
+
+// client is a Client and the hashes keyed with its secret.
+type client struct {
+	Client
+	hashes sync.Pool // of *hashes
+}
+
+// NewClients returns the table of list. It refuses an entry that can't be used
+// and two entries for one name or one prefix. Address bits beyond the prefix
+// length are ignored. An IPv4 prefix may be written as IPv4-mapped IPv6; ::/0
+// holds IPv6 addresses only.
+func NewClients(list []Client) (*Clients, error) {
+	t := &Clients{byPrefix: make(map[netip.Prefix]*client, len(list))}
+	names := make(map[string]bool, len(list))
+	for _, c := range list {
+		switch {
+		case c.Name == "":
+			return nil, fmt.Errorf("RADIUS client for %s has no name", c.Prefix)
+		case names[c.Name]:
+			return nil, fmt.Errorf("two RADIUS clients are named %q", c.Name)
+		case !c.Prefix.IsValid():
+			return nil, fmt.Errorf("RADIUS client %q has no valid address", c.Name)
+		case len(c.Secret) == 0: // RFC 2865 §3: MUST NOT be empty
+			return nil, fmt.Errorf("RADIUS client %q has an empty shared secret", c.Name)
+		}
+		c.Prefix = unmap(c.Prefix)
+		if other := t.byPrefix[c.Prefix]; other != nil {
+			return nil, fmt.Errorf("RADIUS clients %q and %q have the same address %s", other.Name, c.Name, c.Prefix)
+		}
+		names[c.Name] = true
+		t.add(c)
+	}
+	slices.SortFunc(t.bits, func(a, b int) int { return b - a })
+	return t, nil
+}
+
+func (t *Clients) add(c Client) {
+	entry := &client{Client: c}
+	entry.hashes.New = func() any { return newHashes(c.Secret) }
+	t.byPrefix[c.Prefix] = entry
+	if !slices.Contains(t.bits, c.Prefix.Bits()) {
+		t.bits = append(t.bits, c.Prefix.Bits())
+	}
+}
+
+// lookup returns the client of addr, or nil.
+func (t *Clients) lookup(addr netip.Addr) *client {
+	addr = addr.Unmap()
+	for _, bits := range t.bits {
+		prefix, err := addr.Prefix(bits)
+		if err != nil { // longer than an IPv4 address
+			continue
+		}
+		if c := t.byPrefix[prefix]; c != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// unmap returns p masked, and as IPv4 if it is IPv4-mapped.
+func unmap(p netip.Prefix) netip.Prefix {
+	const mappedBits = 96 // of ::ffff:0:0/96
+	if p.Addr().Is4In6() && p.Bits() >= mappedBits {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mappedBits)
+	}
+	return p.Masked()
+}

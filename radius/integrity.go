@@ -1,0 +1,93 @@
+package radius
+
+import (
+	"crypto/hmac"
+	"crypto/md5" //nolint:gosec // RFC 2865 §3 and RFC 3579 §3.2 name MD5 and HMAC-MD5; there is no other over UDP.
+	"hash"
+
+	codec "layeh.com/radius"
+	"layeh.com/radius/rfc2865"
+	"layeh.com/radius/rfc2869"
+)
+
+// authenticatorLength is the octets in the value of a Message-Authenticator
+// (RFC 3579 §3.2).
+const authenticatorLength = md5.Size
+
+// checkIntegrity returns the reason to drop the request unless it comes from
+// someone who has the shared secret, as far as that can be known.
+func (r *request) checkIntegrity() error {
+	switch {
+	case r.authenticators == 1:
+		if len(r.packet.Get(rfc2869.MessageAuthenticator_Type)) != authenticatorLength {
+			return authenticatorMalformed
+		}
+		if !r.client.verify(r.raw, r.authenticatorOffset) {
+			return authenticatorWrong
+		}
+		return nil
+	case r.authenticators > 1:
+		return authenticatorMalformed
+	case r.client.RequireMessageAuthenticator,
+		r.packet.Code == codec.CodeStatusServer, // RFC 5997 §3
+		r.has(rfc2869.EAPMessage_Type):          // RFC 3579 §3.2
+		return authenticatorMissing
+	case r.has(rfc2865.ProxyState_Type):
+		// What an attacker needs to shape the reply he is forging
+		// (CVE-2024-3596), and what a NAS of its own never sends.
+		return proxyStateUnprotected
+	}
+	// What is left to go by is the password: hidden under another secret it is
+	// noise, and noise must not count as a wrong code of the user.
+	if password, err := r.userPassword(); err == nil && !isText(password) {
+		return passwordGarbled
+	}
+	return nil
+}
+
+// hashes are the keyed hashes of one client, kept since keying costs more than
+// hashing. Not safe for concurrent use.
+type hashes struct {
+	secret Secret
+	mac    hash.Hash // HMAC-MD5 under the secret
+	md5    hash.Hash
+	zero   [authenticatorLength]byte
+	sum    [md5.Size]byte
+}
+
+func newHashes(secret Secret) *hashes {
+	return &hashes{secret: secret, mac: hmac.New(md5.New, secret), md5: md5.New()} //nolint:gosec // see the import
+}
+
+// verify reports whether the Message-Authenticator at offset in raw is right.
+func (c *client) verify(raw []byte, offset int) bool {
+	h := c.hashes.Get().(*hashes)
+	defer c.hashes.Put(h)
+	return hmac.Equal(h.messageAuthenticator(raw, offset), raw[offset:offset+authenticatorLength])
+}
+
+// sign completes a reply that has the Request Authenticator in its header and a
+// Message-Authenticator as its first attribute.
+func (c *client) sign(reply []byte) {
+	const offset = headerLength + 2
+	h := c.hashes.Get().(*hashes)
+	defer c.hashes.Put(h)
+	copy(reply[offset:], h.messageAuthenticator(reply, offset))
+
+	// Response Authenticator, RFC 2865 §3:
+	// MD5(Code + ID + Length + RequestAuth + Attributes + Secret).
+	h.md5.Reset()
+	h.md5.Write(reply)
+	h.md5.Write(h.secret)
+	copy(reply[4:headerLength], h.md5.Sum(h.sum[:0]))
+}
+
+// messageAuthenticator is the HMAC-MD5 of the packet with the attribute's value,
+// at offset, taken as zero (RFC 3579 §3.2). It is valid until the next call.
+func (h *hashes) messageAuthenticator(packet []byte, offset int) []byte {
+	h.mac.Reset()
+	h.mac.Write(packet[:offset])
+	h.mac.Write(h.zero[:])
+	h.mac.Write(packet[offset+authenticatorLength:])
+	return h.mac.Sum(h.sum[:0])
+}

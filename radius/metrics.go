@@ -1,0 +1,63 @@
+package radius
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	codec "layeh.com/radius"
+)
+
+// Metrics counts what comes and goes. For each client, requests are replies and
+// drops together, and what is under way.
+type Metrics struct {
+	requests *prometheus.CounterVec
+	replies  *prometheus.CounterVec
+	dropped  *prometheus.CounterVec
+	duration prometheus.Histogram
+}
+
+// NewMetrics registers the metrics of the door. It panics if they are
+// registered already.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	factory := promauto.With(reg)
+	return &Metrics{
+		requests: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "otpgate_radius_requests_total",
+			Help: "RADIUS packets received from a known client, by code.",
+		}, []string{"client", "code"}),
+		replies: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "otpgate_radius_replies_total",
+			Help: "RADIUS replies sent, resent ones too, by code.",
+		}, []string{"client", "code"}),
+		dropped: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "otpgate_radius_dropped_total",
+			Help: "RADIUS packets that got no reply, by reason. The client is empty if the address is unknown.",
+		}, []string{"client", "reason"}),
+		duration: factory.NewHistogram(prometheus.HistogramOpts{
+			Name: "otpgate_radius_duration_seconds",
+			Help: "From the arrival of a RADIUS request to its reply.",
+			// From an answer out of the cache to answerLimit; gear waits 3 s.
+			Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3},
+		}),
+	}
+}
+
+func (m *Metrics) received(client string, packet []byte) {
+	code := "other"
+	if len(packet) > 0 {
+		if c := codec.Code(packet[0]); c == codec.CodeAccessRequest || c == codec.CodeStatusServer {
+			code = c.String()
+		}
+	}
+	m.requests.WithLabelValues(client, code).Inc()
+}
+
+func (m *Metrics) replied(client string, code codec.Code, took time.Duration) {
+	m.replies.WithLabelValues(client, code.String()).Inc()
+	m.duration.Observe(took.Seconds())
+}
+
+func (m *Metrics) droppedFor(client string, why reason) {
+	m.dropped.WithLabelValues(client, string(why)).Inc()
+}

@@ -1,0 +1,99 @@
+package radius
+
+import (
+	"errors"
+	"log/slog"
+)
+
+// reason is why a packet was dropped: the label in otpgate_radius_dropped_total.
+// As an error it says so in a sentence, with what to do where that is known.
+type reason string
+
+// The reasons. The set is closed; README and dashboards name them.
+const (
+	unknownClient          reason = "unknown_client"
+	malformed              reason = "malformed"
+	unexpectedCode         reason = "unexpected_code"
+	authenticatorMissing   reason = "message_authenticator_missing"
+	authenticatorMalformed reason = "message_authenticator_malformed"
+	authenticatorWrong     reason = "message_authenticator_wrong"
+	proxyStateUnprotected  reason = "proxy_state_unprotected"
+	passwordGarbled        reason = "password_garbled"
+	duplicate              reason = "duplicate"
+	duplicateAltered       reason = "duplicate_altered"
+	superseded             reason = "superseded"
+	queueFull              reason = "queue_full"
+	stale                  reason = "stale"
+	noDecision             reason = "no_decision"
+	writeFailed            reason = "write_failed"
+	internalError          reason = "internal_error"
+)
+
+// sameSecret is what to do about the commonest fault in the field.
+const sameSecret = "the shared secret here and at the client probably differ: put the same one, without a space or line end too many, in the client's secret_file (gateway.yaml) and in the client's own settings"
+
+func (r reason) Error() string {
+	switch r {
+	case unknownClient:
+		return "no client in gateway.yaml has this address: add it under radius.clients if it is yours"
+	case malformed:
+		return "it is not a RADIUS packet"
+	case unexpectedCode:
+		return "only Access-Request and Status-Server are answered here"
+	case authenticatorMissing:
+		return "it has no Message-Authenticator: turn that on at the client, by an update if need be; only for gear that can't, put require_message_authenticator: false in its entry in gateway.yaml"
+	case authenticatorMalformed:
+		return "its Message-Authenticator has a wrong length, or there is more than one"
+	case authenticatorWrong:
+		return "its Message-Authenticator is wrong: " + sameSecret
+	case proxyStateUnprotected:
+		return "it has a Proxy-State but no Message-Authenticator, as in an attack (BlastRADIUS, CVE-2024-3596): turn Message-Authenticator on at the client or proxy"
+	case passwordGarbled:
+		return "its password is unreadable: " + sameSecret
+	case duplicate:
+		return "it is a resend of one that is being answered"
+	case duplicateAltered:
+		return "it reuses the identifier and authenticator of another packet"
+	case superseded:
+		return "the client gave its identifier to a new request before this one was answered"
+	case queueFull:
+		return "too many requests are waiting: the gateway is overloaded, or its disk is slow"
+	case stale:
+		return "it waited longer than a client does: the gateway is overloaded, or its disk is slow"
+	case noDecision:
+		return "the gate could not decide"
+	case writeFailed:
+		return "the reply could not be sent"
+	case internalError:
+		return "a fault in otpgate: please report it with this line"
+	}
+	return string(r)
+}
+
+// level is how loud the log line is.
+func (r reason) level() slog.Level {
+	if r == duplicate || r == superseded { // what resending gear does all day
+		return slog.LevelDebug
+	}
+	if r == noDecision || r == writeFailed || r == internalError {
+		return slog.LevelError
+	}
+	return slog.LevelWarn
+}
+
+// drop counts a packet that gets no reply, and says why, rate-limited. err is a
+// reason, or wraps one.
+func (s *Server) drop(d *datagram, err error) {
+	why := internalError
+	errors.As(err, &why)
+	name := "" // of an unknown client: one line and one counter for all of them
+	if d.client != nil {
+		name = d.client.Name
+	}
+	s.Metrics.droppedFor(name, why)
+	if suppressed, ok := s.notices.allow(name, string(why)); ok {
+		s.Log.LogAttrs(s.ctx, why.level(), "RADIUS: packet dropped: "+err.Error(),
+			slog.String("client", name), slog.Any("from", d.from),
+			slog.String("reason", string(why)), slog.Int("suppressed", suppressed))
+	}
+}
