@@ -10,14 +10,13 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"otpgate/config"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
-
-	"otpgate/config"
 )
 
 func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {

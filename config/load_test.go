@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"otpgate/config"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"otpgate/config"
 )
 
 // minimal is the least that is complete; tests add to it from line 5 on.
@@ -124,8 +123,10 @@ radius:
 	}
 	want := []any{
 		"data", "data/master.key", "data/otpgate.db", "bolt", "127.0.0.1:8443", true,
-		"127.0.0.1:9464", "data/admin.sock", config.OTP{Type: "totp", Digits: 6, Period: 30, Algorithm: "SHA1"},
-		config.Lockout{Consecutive: 10}, "2001:db8::1/128", "otp", true, "0123456789abcdef",
+		"127.0.0.1:9464", "data/admin.sock",
+		config.OTP{Type: "totp", Digits: 6, Period: 30, Algorithm: "SHA1"},
+		config.Lockout{Consecutive: 10},
+		"2001:db8::1/128", "otp", true, "0123456789abcdef",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -2,13 +2,12 @@ package config
 
 import (
 	"encoding/json"
+	"otpgate/verifier/otp"
 	"reflect"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v4"
-
-	"otpgate/verifier/otp"
 )
 
 // schemaNode is as much of a JSON Schema as the test walks.
@@ -125,7 +124,7 @@ func TestCommentsSayWhatTheTagsDo(t *testing.T) {
 
 func TestBoundsAreTheVerifiers(t *testing.T) {
 	for _, f := range newDecoder("", "").fieldsOf(reflect.TypeFor[OTP]()) {
-		least, most := 0, 0
+		var least, most int
 		switch f.key {
 		case "digits":
 			least, most = otp.MinDigits, otp.MaxDigits

@@ -8,13 +8,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"otpgate/config"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"otpgate/config"
 )
 
 const twoClients = minimal + `radius:
@@ -151,7 +150,7 @@ func TestSecretDoesNotPrintItself(t *testing.T) {
 	if err := json.NewEncoder(&out).Encode(client); err != nil {
 		t.Fatal(err)
 	}
-	for _, form := range []string{value, fmt.Sprintf("%x", value), fmt.Sprint([]byte(value)), strings.Trim(fmt.Sprintf("%#v", []byte(value)), "[]byte{}")} {
+	for _, form := range []string{value, fmt.Sprintf("%x", value), fmt.Sprintf("%d", []byte(value)), strings.Trim(fmt.Sprintf("%#v", []byte(value)), "[]byte{}")} {
 		if strings.Contains(out.String(), form) {
 			t.Errorf("the secret was printed as %q", form)
 		}

@@ -2,6 +2,12 @@ package verifier_test
 
 import (
 	"context"
+	"otpgate/internal/audit"
+	"otpgate/internal/store"
+	"otpgate/internal/store/bolt"
+	"otpgate/internal/store/seal"
+	"otpgate/verifier"
+	"otpgate/verifier/otp"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -9,13 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"otpgate/internal/audit"
-	"otpgate/internal/store"
-	"otpgate/internal/store/bolt"
-	"otpgate/internal/store/seal"
-	"otpgate/verifier"
-	"otpgate/verifier/otp"
 )
 
 // gate is a verifier over a real database, with a clock and a log that the

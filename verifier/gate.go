@@ -6,15 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"time"
-
 	"otpgate/internal/audit"
 	"otpgate/internal/store"
 	"otpgate/verifier/otp"
+	"slices"
+	"time"
 )
 
-// ErrNoDecision: the gate could neither accept nor refuse (the store or the
+// ErrNoDecision means that the gate could neither accept nor refuse (the store or the
 // audit log failed, the realm doesn't exist). Whoever gets it must let nobody
 // pass.
 var ErrNoDecision = errors.New("verifier: no decision")
@@ -105,7 +104,7 @@ func (v *Verifier) look(ctx context.Context, a Attempt, p passage) (*sight, erro
 	err := v.Records.View(ctx, func(r store.Reader) error {
 		seen = sight{}
 		if CheckUserName(a.User) != nil {
-			return nil // nobody can have this name
+			return nil //nolint:nilerr // nobody can have this name: a user who doesn't exist
 		}
 		u, err := r.Get(userKey(a.Realm, a.User))
 		if err != nil {

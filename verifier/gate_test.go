@@ -3,15 +3,14 @@ package verifier_test
 import (
 	"context"
 	"errors"
+	"otpgate/internal/store"
+	"otpgate/verifier"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"otpgate/internal/store"
-	"otpgate/verifier"
 )
 
 func TestACodeIsAcceptedOnce(t *testing.T) {

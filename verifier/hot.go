@@ -4,9 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
-
 	"otpgate/internal/store"
+	"time"
 )
 
 // Hot records are written at every try: small, fixed, big-endian, with a

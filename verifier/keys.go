@@ -3,7 +3,6 @@ package verifier
 import (
 	"encoding/json"
 	"fmt"
-
 	"otpgate/internal/store"
 )
 

@@ -6,12 +6,11 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
-	"slices"
-	"time"
-
 	"otpgate/internal/audit"
 	"otpgate/internal/store"
 	"otpgate/verifier/otp"
+	"slices"
+	"time"
 )
 
 // step is one change of a token's state. Its value is the audit event.

@@ -6,14 +6,13 @@ import (
 	"errors"
 	"net/url"
 	"os"
+	"otpgate/verifier"
+	"otpgate/verifier/otp"
 	"strings"
 	"testing"
 	"time"
 
 	pquerna "github.com/pquerna/otp"
-
-	"otpgate/verifier"
-	"otpgate/verifier/otp"
 )
 
 func TestEveryStepInEveryState(t *testing.T) {

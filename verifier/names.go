@@ -34,10 +34,8 @@ func CheckUserName(name string) error {
 // CheckSerial returns a Refusal unless serial is 1 to MaxSerial half-width
 // letters, digits, dots, hyphens or underscores.
 func CheckSerial(serial string) error {
-	ok := serial != "" && len(serial) <= MaxSerial && !strings.ContainsFunc(serial, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
-	})
-	if !ok {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+	if serial == "" || len(serial) > MaxSerial || strings.Trim(serial, allowed) != "" {
 		return refuse("use 1 to 64 half-width letters, digits, dots, hyphens or underscores", "%.70q is no serial number", serial)
 	}
 	return nil

@@ -1,9 +1,8 @@
 package verifier
 
 import (
-	"time"
-
 	"otpgate/verifier/otp"
+	"time"
 )
 
 // Realm is one bank, or one group of internal systems, with its own policy.

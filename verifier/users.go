@@ -3,9 +3,8 @@ package verifier
 import (
 	"context"
 	"errors"
-	"time"
-
 	"otpgate/internal/store"
+	"time"
 )
 
 // AddUser makes a user. by is who asked, for the audit log. A *Refusal if the

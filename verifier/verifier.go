@@ -39,12 +39,11 @@ package verifier
 import (
 	"context"
 	"fmt"
+	"otpgate/internal/audit"
+	"otpgate/internal/store"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"otpgate/internal/audit"
-	"otpgate/internal/store"
 )
 
 // Sealer keeps secrets unreadable at rest. A sealed value opens only under the

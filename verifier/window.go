@@ -1,9 +1,8 @@
 package verifier
 
 import (
-	"time"
-
 	"otpgate/verifier/otp"
+	"time"
 )
 
 // window returns the first and last candidate step for a token at time now.

@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	// ErrStopScan, returned by a Scan function, ends the scan without an error.
+	// ErrStopScan returned by a Scan function, ends the scan without an error.
 	ErrStopScan = errors.New("store: stop scan")
 	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("store: closed")

@@ -36,9 +36,12 @@ const (
 // The limits of what a token may be set to, and of its key (octets). RFC 4226
 // §4 R6 asks for a key of at least 128 bits.
 const (
-	MinDigits, MaxDigits = 6, 8
-	MinPeriod, MaxPeriod = 15, 120 // seconds
-	MinKey, MaxKey       = 16, 128 // octets
+	MinDigits = 6
+	MaxDigits = 8
+	MinPeriod = 15 // seconds
+	MaxPeriod = 120
+	MinKey    = 16 // octets
+	MaxKey    = 128
 )
 
 // Params say how a token makes its codes.

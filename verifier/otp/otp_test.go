@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"otpgate/verifier/otp"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +15,6 @@ import (
 	pquerna "github.com/pquerna/otp"
 	"github.com/pquerna/otp/hotp"
 	"pgregory.net/rapid"
-
-	"otpgate/verifier/otp"
 )
 
 // vector is one line of the RFCs' tables.

@@ -24,12 +24,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"otpgate/internal/store"
 	"sync"
 	"sync/atomic"
 
 	"go.etcd.io/bbolt"
-
-	"otpgate/internal/store"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Store is an open database file. Safe for concurrent use.
@@ -55,7 +55,7 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 		return err
 	}
 	err := s.db.View(func(tx *bbolt.Tx) error { return fn(reader{tx.Bucket(recordsBucket)}) })
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) { // closed since the check above
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) { // closed since the check above
 		return store.ErrClosed
 	}
 	return err

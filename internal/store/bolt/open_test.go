@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"otpgate/internal/store"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,8 +16,6 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-
-	"otpgate/internal/store"
 )
 
 func TestCreate(t *testing.T) {

@@ -11,10 +11,9 @@ package memory
 import (
 	"container/heap"
 	"context"
+	"otpgate/internal/store"
 	"sync"
 	"time"
-
-	"otpgate/internal/store"
 )
 
 const (

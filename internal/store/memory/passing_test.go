@@ -3,12 +3,11 @@ package memory
 import (
 	"errors"
 	"fmt"
+	"otpgate/internal/store"
+	"otpgate/internal/store/storetest"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"otpgate/internal/store"
-	"otpgate/internal/store/storetest"
 )
 
 func TestContract(t *testing.T) {

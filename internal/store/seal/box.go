@@ -27,16 +27,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-
 	"otpgate/internal/store"
+	"strconv"
 )
 
 var (
-	// ErrWrongMaster: the database's data keys were wrapped under another
+	// ErrWrongMaster means that the database's data keys were wrapped under another
 	// master key.
 	ErrWrongMaster = errors.New("the master key doesn't fit the database; put back the key file that was made with it")
-	// ErrSealed: the value was changed, or was sealed for another record or
+	// ErrSealed means that the value was changed, or was sealed for another record or
 	// purpose, or under a data key that isn't there.
 	ErrSealed = errors.New("seal: the value can't be opened here")
 )

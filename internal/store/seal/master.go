@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 )
 
-// ErrMasterFile: the master key's file can't be used as it is. The message
+// ErrMasterFile means that the master key's file can't be used as it is. The message
 // around it says why and what to do.
 var ErrMasterFile = errors.New("unusable")
 
