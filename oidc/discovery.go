@@ -1,0 +1,86 @@
+package oidc
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+	"golang.org/x/text/language"
+)
+
+// discovery is the provider's metadata (OpenID Connect Discovery 1.0 §3) with
+// what RFC 9126 §5 and RFC 9207 §3 add.
+type discovery struct {
+	oidc.DiscoveryConfiguration
+	PushedRequestEndpoint string `json:"pushed_authorization_request_endpoint"`
+	RequirePushedRequests bool   `json:"require_pushed_authorization_requests"`
+	IssInResponse         bool   `json:"authorization_response_iss_parameter_supported"`
+}
+
+// discoveryDocument lists what is offered. It is written out here, not derived
+// from the library's own document: that one advertises what the library could
+// do, and a later version may be able to do more.
+func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
+	accepted := assertionAlgorithms()
+	algorithms := make([]string, len(accepted))
+	for i, alg := range accepted {
+		algorithms[i] = string(alg)
+	}
+	document, err := json.Marshal(discovery{
+		DiscoveryConfiguration: oidc.DiscoveryConfiguration{
+			Issuer:                            p.issuer,
+			AuthorizationEndpoint:             p.issuer + "/authorize",
+			TokenEndpoint:                     p.issuer + "/token",
+			JwksURI:                           p.issuer + "/jwks.json",
+			ScopesSupported:                   []string{oidc.ScopeOpenID},
+			ResponseTypesSupported:            []string{string(oidc.ResponseTypeCode)},
+			ResponseModesSupported:            []string{string(oidc.ResponseModeQuery)},
+			GrantTypesSupported:               []oidc.GrantType{oidc.GrantTypeCode},
+			ACRValuesSupported:                p.acrs(),
+			SubjectTypesSupported:             []string{"public"},
+			IDTokenSigningAlgValuesSupported:  []string{"ES256"},
+			TokenEndpointAuthMethodsSupported: []oidc.AuthMethod{oidc.AuthMethodPrivateKeyJWT},
+			TokenEndpointAuthSigningAlgValuesSupported: algorithms,
+			ClaimsSupported:               []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr"},
+			CodeChallengeMethodsSupported: []oidc.CodeChallengeMethod{oidc.CodeChallengeMethodS256},
+			UILocalesSupported:            locales,
+		},
+		PushedRequestEndpoint: p.issuer + "/par",
+		RequirePushedRequests: true,
+		IssInResponse:         true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("oidc: discovery document: %w", err)
+	}
+	return document, nil
+}
+
+// acrs are the authentication contexts of all realms, sorted.
+func (p *Provider) acrs() []string {
+	acrs := make([]string, 0, len(p.clients))
+	for _, c := range p.clients {
+		acrs = append(acrs, c.ACR)
+	}
+	slices.Sort(acrs)
+	return slices.Compact(acrs)
+}
+
+func (p *Provider) serveDiscovery(w http.ResponseWriter, r *http.Request) (*Client, error) {
+	if err := readOnly(w, r); err != nil {
+		return nil, err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(p.discovery) //nolint:errcheck // the client has gone; there is no one to tell
+	return nil, nil
+}
+
+// readOnly refuses methods other than GET and HEAD.
+func readOnly(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	return &protocolError{status: http.StatusMethodNotAllowed, code: invalidRequest, description: "use GET"}
+}

@@ -1,0 +1,42 @@
+// Package oidc is the OpenID Connect door: a provider for portals that send
+// their customers here for the second factor.
+//
+// A portal names the customer itself, over its own authenticated connection
+// (a pushed request, RFC 9126). The browser carries no more than the name of
+// that request, so nothing in it can change who is asked for, what is asked,
+// or where the answer goes.
+//
+// # Routes
+//
+//	GET  /.well-known/openid-configuration   what is offered, and nothing else
+//	GET  /jwks.json                          the public signing keys
+//	POST /par                                client → request_uri (90 s)
+//	GET  /authorize, POST /authorize         browser → transaction, code page
+//	POST /token                              client, code → ID token
+//
+// # States of a request
+//
+//	            /par                /authorize              Accept or Refuse
+//	(client) ────────► pushed ─────────────────► open ───────────────────────► ended
+//	                    90 s      a transaction  10 min                          │
+//	                              per load, bound                    Accept only │
+//	                              to its browser                                 ▼
+//	                                                      code, 60 s ──/token──► ID token
+//
+// Loading /authorize consumes nothing (FAPI 2.0 Security Profile §5.3.2.2): a
+// person reloads, goes back, opens a second tab, and each load is one more
+// transaction of the same request. The request is consumed when it ends, once,
+// whichever transaction ends it. A code is consumed by the first redemption,
+// right or wrong. All of it is store.Passing: lost at a restart, and then every
+// step answers as if it had expired.
+//
+// # What is whose
+//
+// The page that asks for the code is not here: it drives Pending, Accept and
+// Refuse. Who may pass is decided by the verifier; Accept takes its Result.
+//
+// github.com/zitadel/oidc builds and signs the tokens and serves the key set
+// (op.CreateTokenResponse, op.Keys). Its own HTTP handlers are never exposed:
+// client authentication, parameters, PKCE, single use, the browser binding and
+// redirects are checked in this package, more strictly than the library does.
+package oidc

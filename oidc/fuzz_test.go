@@ -1,0 +1,88 @@
+package oidc
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Whatever a form holds: what comes out is bounded, single and UTF-8, and no
+// checked request lacks what the rest relies upon.
+func FuzzPushedForm(f *testing.F) {
+	f.Add("response_type=code&client_id=portal&scope=openid&redirect_uri=https%3A%2F%2Fportal.example%2Fcb&login_hint=7" +
+		"&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256&state=s&nonce=n&ui_locales=ja+en")
+	f.Add("a=1&a=2")
+	f.Add("a=%zz;b")
+	f.Add("login_hint=%ff%00&redirect_uri=https%253A%252F%252Fportal.example")
+	client := &Client{ID: "portal", ACR: DefaultACR, RedirectURIs: []string{"https://portal.example/cb"}}
+	f.Fuzz(func(t *testing.T, body string) {
+		form, err := parseForm(body)
+		if err != nil {
+			return
+		}
+		if len(form) > maxParams {
+			t.Errorf("%d parameters", len(form))
+		}
+		for name, value := range form {
+			if value == "" || !utf8.ValidString(value) {
+				t.Errorf("parameter %q is %q", name, value)
+			}
+		}
+		req, err := newRequest(client, form, time.Unix(0, 0))
+		if err != nil {
+			return
+		}
+		if req.Client != "portal" || req.RedirectURI != client.RedirectURIs[0] || len(req.Challenge) != 43 ||
+			req.Subject == "" || len(req.Subject) > 255 || len(req.State) > maxState || len(req.Locales) > maxLocales {
+			t.Errorf("request %+v", req)
+		}
+	})
+}
+
+// No bytes are an assertion of a client that didn't sign them.
+func FuzzAssertion(f *testing.F) {
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	js, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: signer}, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, payload := range []string{
+		`{"iss":"portal","sub":"portal","aud":"https://gate.example","jti":"1","exp":60}`,
+		`{"iss":"portal","aud":["https://gate.example"],"exp":1e300}`,
+		`[]`, `{"iss":"a","iss":"b"}`, `{"exp":-1,"iat":null}`,
+	} {
+		jws, err := js.Sign([]byte(payload))
+		if err != nil {
+			f.Fatal(err)
+		}
+		compact, err := jws.CompactSerialize()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(compact)
+	}
+	f.Add("eyJhbGciOiJub25lIn0.e30.")
+	f.Add("..")
+	client := &Client{ID: "portal", Keys: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: stranger.Public()}}}}
+	f.Fuzz(func(t *testing.T, raw string) {
+		a, err := parseAssertion(raw)
+		if err != nil {
+			return
+		}
+		if err := a.verify(client, "https://gate.example", time.Unix(0, 0)); err == nil {
+			t.Errorf("verified: %q", raw)
+		}
+	})
+}

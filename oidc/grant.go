@@ -1,0 +1,111 @@
+package oidc
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"otpgate/internal/store"
+	"otpgate/verifier"
+	"time"
+
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+)
+
+// codeLife is what FAPI 2.0 Security Profile §5.3.2.1 allows at most.
+const codeLife = 60 * time.Second
+
+// grant is what an authorization code stands for: this customer has passed, for
+// this client, in answer to this request. It is the library's op.AuthRequest.
+type grant struct {
+	Client      string    `json:"client"`
+	RedirectURI string    `json:"redirect_uri"`
+	Challenge   string    `json:"challenge"`
+	Nonce       string    `json:"nonce,omitempty"`
+	Subject     string    `json:"subject"`
+	ACR         string    `json:"acr"`
+	AMR         []string  `json:"amr"`
+	AuthTime    time.Time `json:"auth_time"`
+}
+
+func newGrant(req *request, client *Client, result verifier.Result) *grant {
+	return &grant{
+		Client:      req.Client,
+		RedirectURI: req.RedirectURI,
+		Challenge:   req.Challenge,
+		Nonce:       req.Nonce,
+		Subject:     req.Subject,
+		ACR:         client.ACR,
+		AMR:         methods(result.Carrier),
+		AuthTime:    result.At,
+	}
+}
+
+// methods are the authentication methods that were seen (RFC 8176 §2): what
+// holds the key only if that is known, and never the portal's own first factor.
+func methods(carrier verifier.Carrier) []string {
+	switch carrier {
+	case verifier.Hardware:
+		return []string{"otp", "hwk"}
+	case verifier.Software:
+		return []string{"otp", "swk"}
+	case verifier.CarrierUnknown:
+	}
+	return []string{"otp"}
+}
+
+func codeKey(code string) string { return store.Key("oidc.code", digest(code)) }
+
+// issueCode keeps g for codeLife and returns the code that redeems it.
+func (s *storage) issueCode(ctx context.Context, g *grant) (code string, err error) {
+	value, err := json.Marshal(g)
+	if err != nil {
+		return "", fmt.Errorf("oidc: encode grant: %w", err)
+	}
+	code = newSecret()
+	if err := s.passing.Put(context.WithoutCancel(ctx), codeKey(code), value, codeLife); err != nil {
+		return "", fmt.Errorf("oidc: keep code: %w", err)
+	}
+	return code, nil
+}
+
+// takeCode uses code up and returns its grant; nil if it was never issued, has
+// expired or was used up before.
+func (s *storage) takeCode(ctx context.Context, code string) (*grant, error) {
+	value, err := s.passing.Take(ctx, codeKey(code))
+	return decode[grant](value, err)
+}
+
+// proves reports whether verifier is what the code challenge was made from
+// (RFC 7636 §4.6). The challenge is 43 characters long, so an empty verifier
+// proves nothing.
+func (g *grant) proves(codeVerifier string) bool {
+	if len(codeVerifier) < 43 || len(codeVerifier) > 128 { // RFC 7636 §4.1
+		return false
+	}
+	sum := sha256.Sum256([]byte(codeVerifier))
+	challenge := base64.RawURLEncoding.EncodeToString(sum[:])
+	return subtle.ConstantTimeCompare([]byte(challenge), []byte(g.Challenge)) == 1
+}
+
+// What the library asks of an authorization request when it makes tokens.
+
+func (g *grant) GetID() string                      { return "" } // a grant is a value, taken from the store already
+func (g *grant) GetACR() string                     { return g.ACR }
+func (g *grant) GetAMR() []string                   { return g.AMR }
+func (g *grant) GetAudience() []string              { return []string{g.Client} }
+func (g *grant) GetAuthTime() time.Time             { return g.AuthTime }
+func (g *grant) GetClientID() string                { return g.Client }
+func (g *grant) GetNonce() string                   { return g.Nonce }
+func (g *grant) GetRedirectURI() string             { return g.RedirectURI }
+func (g *grant) GetResponseType() oidc.ResponseType { return oidc.ResponseTypeCode }
+func (g *grant) GetResponseMode() oidc.ResponseMode { return oidc.ResponseModeQuery }
+func (g *grant) GetScopes() []string                { return []string{oidc.ScopeOpenID} }
+func (g *grant) GetState() string                   { return "" } // went back with the code
+func (g *grant) GetSubject() string                 { return g.Subject }
+func (g *grant) Done() bool                         { return true }
+func (g *grant) GetCodeChallenge() *oidc.CodeChallenge {
+	return &oidc.CodeChallenge{Challenge: g.Challenge, Method: oidc.CodeChallengeMethodS256}
+}
