@@ -1,0 +1,241 @@
+package pages
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"otpgate/verifier"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// browserTime bounds one browser test. Chromium on a busy machine takes a few
+// seconds to start.
+const browserTime = 30 * time.Second
+
+// browser is a real one, with scripts off, before a bench behind TLS whose
+// request leads to a portal at another origin.
+type browser struct {
+	*testing.T
+	ctx   context.Context
+	bench *bench
+	url   string // of the bench
+}
+
+func browse(t *testing.T) browser {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("chromium is not in PATH: install Debian's chromium")
+		}
+		t.Skip("chromium is not in PATH: install Debian's chromium to test in a real browser")
+	}
+	b := newBench(t)
+	server := httptest.NewTLSServer(b.mux)
+	t.Cleanup(server.Close)
+	bank := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/back" && (r.Method != http.MethodGet || r.Referer() != "") {
+			t.Errorf("the portal got %s with Referer %q", r.Method, r.Referer())
+		}
+		_, _ = io.WriteString(w, "<!DOCTYPE html><title>portal</title>")
+	}))
+	t.Cleanup(bank.Close)
+	b.request.Portal = bank.URL
+
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.IgnoreCertErrors, chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
+		// So that the back button asks the server, as after a while it does anyway.
+		chromedp.Flag("disable-features", "Translate,BackForwardCache"))
+	ctx, cancel := context.WithTimeout(t.Context(), browserTime)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	br := browser{T: t, ctx: ctx, bench: b, url: server.URL}
+	br.do(command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}),
+		command(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}))
+	return br
+}
+
+func (br browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	br.Helper()
+	if err := chromedp.Do(br.ctx, steps...); err != nil {
+		br.Fatal(err)
+	}
+}
+
+// submit does steps and waits for the page that follows.
+func (br browser) submit(steps ...chromedp.Action[chromedp.Void]) {
+	br.Helper()
+	if _, err := chromedp.RunResponse(br.ctx, steps...); err != nil {
+		br.Fatal(err)
+	}
+}
+
+func see[T any](br browser, action chromedp.Action[T]) T {
+	br.Helper()
+	v, err := chromedp.Run(br.ctx, action)
+	if err != nil {
+		br.Fatal(err)
+	}
+	return v
+}
+
+func command[P any](c cdp.Command[P, cdp.Empty], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, c, params)
+		return err
+	})
+}
+
+// typeIn puts text into the code field, as an input method does. The page
+// gives it the focus, sometime after it has loaded.
+func typeIn(text string) chromedp.Action[chromedp.Void] {
+	return chromedp.Steps(chromedp.WaitReady(chromedp.CSS("#code:focus")),
+		command(input.InsertText, input.InsertTextParams{Text: text}))
+}
+
+func TestBrowserByKeyboardAlone(t *testing.T) {
+	br := browse(t)
+	b := br.bench
+	br.do(chromedp.Navigate(br.url + "/otp/r1?lang=ja"))
+
+	br.submit(typeIn("２８７０８"), chromedp.KeyEvent(kb.Enter)) // too short
+	title, alert := see(br, chromedp.Title()), see(br, chromedp.Text(chromedp.CSS(".error-summary")))
+	if !strings.HasPrefix(title, "エラー: ") || !strings.Contains(alert, "6桁の数字で") {
+		t.Errorf("after a short code: title %q, alert %q", title, alert)
+	}
+	if len(b.attempts) != 0 {
+		t.Error("a short code was handed to the gate")
+	}
+
+	br.submit(typeIn("１１１１１１"), chromedp.KeyEvent(kb.Enter)) // wrong
+	alert = see(br, chromedp.Text(chromedp.CSS(".error-summary")))
+	if v := see(br, chromedp.Value(chromedp.CSS("#code"))); !strings.Contains(alert, "受け付けられませんでした") || v != "" {
+		t.Errorf("after a wrong code: alert %q, the field has %q", alert, v)
+	}
+
+	br.do(chromedp.Reload(), chromedp.Focus(chromedp.CSS("#code")))
+	if len(b.attempts) != 1 {
+		t.Errorf("a reload after a wrong code cost a try: %d", len(b.attempts))
+	}
+
+	br.submit(typeIn("２８７ ０８２"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(" ")) // right, by the button
+	if title = see(br, chromedp.Title()); title != "portal" || b.ended != "accepted" || len(b.attempts) != 2 {
+		t.Errorf("after the right code: at %q, request ended %q, %d tries", title, b.ended, len(b.attempts))
+	}
+
+	for range 3 { // as many pages as there were
+		br.do(chromedp.NavigateBack())
+		if title = see(br, chromedp.Title()); title != "このページはご利用いただけません" {
+			t.Errorf("the back button leads to %q", title)
+		}
+	}
+}
+
+func TestBrowserLeavesALock(t *testing.T) {
+	br := browse(t)
+	br.bench.result = verifier.Result{Outcome: verifier.Wrong, Locked: true}
+	br.do(chromedp.Navigate(br.url + "/otp/r1?lang=en"))
+	br.submit(typeIn("111111"), chromedp.KeyEvent(kb.Enter))
+	if heading := see(br, chromedp.Text(chromedp.CSS("h1"))); heading != "Your one-time password is locked" {
+		t.Errorf("after the last wrong code: %q", heading)
+	}
+	br.submit(chromedp.Focus(chromedp.CSS("button.primary")), chromedp.KeyEvent(kb.Enter))
+	if title := see(br, chromedp.Title()); title != "portal" || br.bench.ended != "locked" {
+		t.Errorf("after the button: at %q, request ended %q", title, br.bench.ended)
+	}
+}
+
+// pageStates are the pages that are looked at, each by how it comes about.
+func pageStates() map[string]func(b *bench) {
+	return map[string]func(b *bench){
+		"code":   func(*bench) {},
+		"error":  func(b *bench) { b.result.TriesLeft = 2 },
+		"locked": func(b *bench) { b.state = verifier.ServiceLocked },
+		"gone":   func(b *bench) { b.pending = ErrNoRequest },
+		"cookie": func(b *bench) { b.pending = ErrOtherBrowser },
+		"down":   func(b *bench) { b.stateErr = io.ErrUnexpectedEOF },
+	}
+}
+
+// show opens the page of that state.
+func (br browser) show(state, lang string) {
+	br.Helper()
+	b := br.bench
+	b.mu.Lock()
+	b.pending, b.stateErr, b.state = nil, nil, verifier.ServiceInService
+	pageStates()[state](b)
+	b.mu.Unlock()
+	br.do(chromedp.Navigate(br.url + "/otp/r1?lang=" + lang))
+	if state == "error" {
+		br.submit(typeIn("111111"), chromedp.KeyEvent(kb.Enter))
+	}
+}
+
+// On the narrowest phone with text at 200 % nothing sticks out, and at 100 %
+// everything to press is at least 44 px high (WCAG 2.2 §1.4.4, §1.4.10, §2.5.5).
+func TestBrowserNarrowAndLarge(t *testing.T) {
+	br := browse(t)
+	br.do(chromedp.EmulateViewport(320, 640))
+	const (
+		enlarge = `document.documentElement.style.fontSize = "212.5%"`
+		wide    = `document.documentElement.scrollWidth`
+		small   = `[...document.querySelectorAll("button, input, summary, nav a, a.primary")]
+			.filter(e => e.getBoundingClientRect().height < 44).map(e => e.outerHTML).join("\n")`
+	)
+	for state := range pageStates() {
+		for _, lang := range []string{"ja", "en"} {
+			br.show(state, lang)
+			if tooSmall := see(br, chromedp.Evaluate[string](small)); tooSmall != "" {
+				t.Errorf("%s (%s): less than 44 px high: %s", state, lang, tooSmall)
+			}
+			br.do(chromedp.Evaluate[chromedp.Void](enlarge))
+			if width := see(br, chromedp.Evaluate[int](wide)); width > 320 {
+				t.Errorf("%s (%s): %d px wide in a window of 320", state, lang, width)
+			}
+		}
+	}
+}
+
+// TestBrowserScreenshots writes every page to the directory named by
+// OTPGATE_SCREENSHOTS, for people to look at.
+func TestBrowserScreenshots(t *testing.T) {
+	dir := os.Getenv("OTPGATE_SCREENSHOTS")
+	if dir == "" {
+		t.Skip("OTPGATE_SCREENSHOTS names no directory to write to")
+	}
+	br := browse(t)
+	for _, scheme := range []string{"light", "dark"} {
+		br.do(command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		}))
+		for _, width := range []int64{320, 768, 1280} {
+			br.do(chromedp.EmulateViewport(width, 720))
+			for state := range pageStates() {
+				for _, lang := range []string{"ja", "en"} {
+					br.show(state, lang)
+					name := filepath.Join(dir, fmt.Sprintf("%s-%s-%s-%d.png", state, lang, scheme, width))
+					if err := os.WriteFile(name, see(br, chromedp.FullScreenshot(100)), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+}

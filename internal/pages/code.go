@@ -1,0 +1,293 @@
+package pages
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"otpgate/verifier"
+	"strconv"
+	"time"
+)
+
+const (
+	// maxForm bounds a posted form, in bytes: a code of eight full-width
+	// digits takes 72 when percent-encoded, so this is ample.
+	maxForm = 4 << 10
+	// nearLock is the number of tries left from which the page warns: late
+	// enough not to frighten after one slip, early enough to look for help.
+	nearLock = 3
+)
+
+// What the address of the code page says of the last try: a slip, and the
+// number of tries left, if that is to be said.
+const (
+	slipParam = "error"
+	leftParam = "left"
+)
+
+// slip is why the code page is shown again.
+type slip string
+
+const (
+	slipEmpty   slip = "empty"   // nothing was typed
+	slipDigits  slip = "digits"  // not as many digits as a code has
+	slipRefused slip = "refused" // the gate was asked
+)
+
+// visit is one request of a browser to the page of an open Request.
+type visit struct {
+	Request
+	realm Realm
+	lang  string
+}
+
+// path is the address of the visited page and, with "/cancel" behind it, of
+// its way out, in the language it is shown in.
+func (v visit) path(behind string) string {
+	return "/otp/" + url.PathEscape(v.ID) + behind + "?lang=" + v.lang
+}
+
+// codeForm is what the code page shows besides its fixed text.
+type codeForm struct {
+	Action      string
+	Cancel      string
+	Digits      int
+	Error       string // the message's id; "" if all is well
+	TriesLeft   int    // said if not 0
+	Until       time.Time
+	MinutesLeft int
+}
+
+// lockNotice is what the lock page shows besides its fixed text.
+type lockNotice struct {
+	Leave         string
+	UnlockMinutes int // 0: a clerk opens the lock
+}
+
+// show answers GET /otp/{id}.
+func (p *Pages) show(w http.ResponseWriter, r *http.Request) {
+	v, ok := p.visit(w, r)
+	if !ok {
+		return
+	}
+	state, err := p.Gate.State(r.Context(), v.Realm, v.User)
+	if err != nil {
+		p.fail(w, r, &v, fmt.Errorf("state of the service: %w", err))
+		return
+	}
+	switch state {
+	case verifier.ServiceInService:
+		p.showCode(w, r, v)
+	case verifier.ServiceLocked:
+		p.showLock(w, r, v)
+	case verifier.ServiceNone, verifier.ServiceIssued, verifier.ServiceSuspended, verifier.ServiceReleased:
+		p.refuse(w, r, v, NoToken)
+	default:
+		p.fail(w, r, &v, fmt.Errorf("state of the service: %q is unknown", state))
+	}
+}
+
+// submit answers POST /otp/{id}: one try.
+func (p *Pages) submit(w http.ResponseWriter, r *http.Request) {
+	v, ok := p.visit(w, r)
+	if !ok {
+		return
+	}
+	if !isForm(w, r) {
+		p.problem(w, r, &v, BadRequest)
+		return
+	}
+	typed := r.PostForm.Get("code")
+	if missing := misshapen(typed, v.realm.Digits); missing != "" {
+		p.again(w, v, missing, 0) // no try: nothing is compared or counted
+		return
+	}
+	result, err := p.Gate.Verify(r.Context(), verifier.Attempt{
+		Realm: v.Realm, User: v.User, Match: verifier.Typed(typed),
+		Door: "oidc", Client: v.Client, From: remoteHost(r),
+	})
+	switch {
+	case err != nil:
+		p.fail(w, r, &v, fmt.Errorf("verify: %w", err))
+	case result.Outcome == verifier.Accepted:
+		p.accept(w, r, v, result)
+	case result.Locked:
+		redirect(w, v, v.path("")) // where show finds the lock
+	default:
+		// One sentence for wrong, replayed and all else: it must not tell
+		// whether a code was right once, or whose token it was.
+		p.again(w, v, slipRefused, result.TriesLeft)
+	}
+}
+
+// cancel answers POST /otp/{id}/cancel, the way out of the code page and of
+// the lock page. Which of the two it was is the gate's to say.
+func (p *Pages) cancel(w http.ResponseWriter, r *http.Request) {
+	v, ok := p.visit(w, r)
+	if !ok {
+		return
+	}
+	why := Cancelled
+	state, err := p.Gate.State(r.Context(), v.Realm, v.User)
+	if err != nil {
+		// Leaving grants nothing, so it works without the gate too.
+		p.log(r, &v, fmt.Errorf("state of the service: %w", err))
+	} else if state == verifier.ServiceLocked {
+		why = LockedOut
+	}
+	p.refuse(w, r, v, why)
+}
+
+// uncancel answers GET /otp/{id}/cancel, which a browser asks for when the
+// address of a page that answered the POST is opened again.
+func (p *Pages) uncancel(w http.ResponseWriter, r *http.Request) {
+	to := url.URL{Path: "/otp/" + r.PathValue("id"), RawQuery: r.URL.RawQuery}
+	http.Redirect(w, r, to.String(), http.StatusSeeOther)
+}
+
+// visit finds the open request; if there is none for this browser it answers
+// with the page that says so.
+func (p *Pages) visit(w http.ResponseWriter, r *http.Request) (visit, bool) {
+	req, err := p.Requests.Pending(r, r.PathValue("id"))
+	if err != nil {
+		p.fail(w, r, nil, fmt.Errorf("pending request: %w", err))
+		return visit{}, false
+	}
+	realm, ok := p.Realms[req.Realm]
+	if !ok {
+		p.fail(w, r, nil, fmt.Errorf("pending request: realm %q is not configured", req.Realm))
+		return visit{}, false
+	}
+	return visit{Request: req, realm: realm, lang: p.look().language(r, req.Locales)}, true
+}
+
+func (p *Pages) accept(w http.ResponseWriter, r *http.Request, v visit, result verifier.Result) {
+	location, err := p.Requests.Accept(r, v.ID, result)
+	if err != nil {
+		p.fail(w, r, &v, fmt.Errorf("accept: %w", err))
+		return
+	}
+	redirect(w, v, location)
+}
+
+func (p *Pages) refuse(w http.ResponseWriter, r *http.Request, v visit, why Refusal) {
+	location, err := p.Requests.Refuse(r, v.ID, why)
+	if err != nil {
+		p.fail(w, r, &v, fmt.Errorf("refuse (%s): %w", why, err))
+		return
+	}
+	redirect(w, v, location)
+}
+
+// redirect sends the browser on, to our own page or to the portal. 303 turns
+// the POST into a GET, so that the code isn't sent along (RFC 9700 §4.12).
+// Without a body: the location may carry the portal's answer, which needs no
+// second copy.
+func redirect(w http.ResponseWriter, v visit, location string) {
+	setHeaders(w.Header(), v.Portal)
+	w.Header().Set("Location", location)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// again leads back to the code page by a redirect, rather than answering the
+// POST with it: a reload must not send the code again and cost another try,
+// and the back button must not end in the browser's own "resend the form?".
+// So the field comes back empty. A code is short and lives for a minute; an
+// address, where it would end in histories and logs, is no place for it.
+func (p *Pages) again(w http.ResponseWriter, v visit, why slip, left int) {
+	to := v.path("") + "&" + slipParam + "=" + string(why)
+	if left > 0 && left <= nearLock {
+		to += "&" + leftParam + "=" + strconv.Itoa(left)
+	}
+	redirect(w, v, to)
+}
+
+// lastTry is the form as again wants it shown. The address only brings back
+// what again said; who forges it deceives nobody but himself.
+func lastTry(r *http.Request) codeForm {
+	query := r.URL.Query()
+	var form codeForm
+	switch why := slip(query.Get(slipParam)); why {
+	case slipEmpty, slipDigits, slipRefused:
+		form.Error = "code.error." + string(why)
+	default:
+		return form
+	}
+	if left, err := strconv.Atoi(query.Get(leftParam)); err == nil && left > 0 && left <= nearLock {
+		form.TriesLeft = left
+	}
+	return form
+}
+
+func (p *Pages) showCode(w http.ResponseWriter, r *http.Request, v visit) {
+	form := lastTry(r)
+	form.Action, form.Cancel = v.path(""), v.path("/cancel")
+	form.Digits = v.realm.Digits
+	form.Until = v.Expires.In(v.realm.zone())
+	// Rounded up: "about 1 minute" is said until the end.
+	form.MinutesLeft = int((v.Expires.Sub(p.Now()) + time.Minute - 1) / time.Minute)
+	p.render(w, r, &v, "code", http.StatusOK, form)
+}
+
+// showLock keeps the request open until the customer leaves by the button:
+// so the page can be reloaded and read in the other language. It grants
+// nothing, since the gate refuses every code while the lock lasts.
+func (p *Pages) showLock(w http.ResponseWriter, r *http.Request, v visit) {
+	p.render(w, r, &v, "locked", http.StatusForbidden, lockNotice{
+		Leave:         v.path("/cancel"),
+		UnlockMinutes: int((v.realm.UnlockAfter + time.Minute - 1) / time.Minute),
+	})
+}
+
+// fail answers with the page for err: what the request's door says about the
+// browser, or that nothing can be decided now.
+func (p *Pages) fail(w http.ResponseWriter, r *http.Request, v *visit, err error) {
+	switch {
+	case errors.Is(err, ErrNoRequest):
+		p.problem(w, r, v, Gone)
+	case errors.Is(err, ErrOtherBrowser):
+		p.problem(w, r, v, OtherBrowser)
+	default:
+		p.log(r, v, err)
+		p.problem(w, r, v, Unavailable)
+	}
+}
+
+// misshapen says what typed lacks to be a code of that many digits; "" if
+// nothing.
+func misshapen(typed string, digits int) slip {
+	code := verifier.Normalise(typed)
+	if code == "" {
+		return slipEmpty
+	}
+	if len(code) != digits {
+		return slipDigits
+	}
+	for _, c := range []byte(code) {
+		if c < '0' || c > '9' {
+			return slipDigits
+		}
+	}
+	return ""
+}
+
+// isForm reads the body, which must be a small form as our page sends it.
+func isForm(w http.ResponseWriter, r *http.Request) bool {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/x-www-form-urlencoded" {
+		return false
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	return r.ParseForm() == nil
+}
+
+func remoteHost(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
