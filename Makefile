@@ -1,0 +1,42 @@
+# make test is the whole proof, and all that CI runs. On a Debian machine, as
+# root, it installs the peers that the tests talk to.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := test
+
+# The peers: what nobody here wrote.
+PACKAGES := freeradius-utils oathtool chromium fonts-noto-cjk
+export CI
+
+# The race detector needs a C compiler.
+RACE := $(if $(shell command -v gcc),-race)
+
+.PHONY: run test peers check bench fmt clean
+
+run: ## run the gateway as shipped
+	go run ./cmd/otpgate serve
+
+test: peers ## everything: vet, then all tests
+	go vet ./...
+	go test $(RACE) -timeout 10m ./...
+
+peers:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+		if [ -n "$$missing" ]; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+		fi; \
+	fi
+
+check: ## the linters, at their pinned version
+	go tool -modfile=.ci/tools/go.mod golangci-lint run
+
+bench: ## every benchmark, summed up
+	go test -run '^$$' -bench . -benchmem ./... | tee /dev/stderr | go tool -modfile=.ci/tools/go.mod benchstat -
+
+fmt:
+	go tool -modfile=.ci/tools/go.mod golangci-lint fmt
+
+clean:
+	go clean -testcache

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows says which of the project's packages each may import: the picture in
+// docs/ARCHITECTURE.md. Doors (radius, oidc, pages, admin) never import each
+// other, and nobody but cmd imports config. A new package is drawn here first.
+var arrows = map[string][]string{
+	"cmd/otpgate": {
+		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/pages",
+		"internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
+	},
+	"config": {},
+
+	"radius":         {"verifier"},
+	"oidc":           {"verifier", "internal/store"},
+	"internal/pages": {"verifier"},
+	"internal/admin": {"verifier", "verifier/otp", "internal/audit"},
+
+	"verifier":     {"verifier/otp", "internal/store", "internal/audit"},
+	"verifier/otp": {},
+
+	"internal/store":           {},
+	"internal/store/bolt":      {"internal/store"},
+	"internal/store/memory":    {"internal/store"},
+	"internal/store/seal":      {"internal/store"},
+	"internal/store/storetest": {"internal/store"},
+	"internal/audit":           {},
+
+	"examples/portal":              {"examples/portal/relyingparty"},
+	"examples/portal/relyingparty": {},
+}
+
+func TestPackageArrows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "otpgate/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for d := json.NewDecoder(bytes.NewReader(out)); ; seen++ {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, "otpgate/")
+		allowed, drawn := arrows[name]
+		if !drawn {
+			t.Errorf("package %s isn't in the picture", name)
+		}
+		for _, imported := range p.Imports {
+			if to, ours := strings.CutPrefix(imported, "otpgate/"); ours && !slices.Contains(allowed, to) {
+				t.Errorf("%s imports %s: no such arrow", name, to)
+			}
+		}
+	}
+	if seen != len(arrows) {
+		t.Errorf("%d packages, %d in the picture", seen, len(arrows))
+	}
+}

@@ -1,0 +1,12 @@
+package main
+
+import (
+	"otpgate/verifier/otp"
+	"time"
+)
+
+// codeNow is what a token shows offset steps from now.
+func codeNow(key []byte, period int, offset int64) string {
+	p := otp.Params{Type: otp.TOTP, Algorithm: otp.SHA1, Digits: 6, Period: period}
+	return otp.NewGenerator(key, p).Code(p.Step(time.Now()) + offset)
+}

@@ -1,0 +1,129 @@
+// Command otpgate is the gateway and its operator's command line.
+//
+// main.go parses and dispatches; serve.go and gateway.go start and stop the
+// daemon; demo.go runs a throw-away one; user.go, token.go and audit.go talk to
+// a running daemon over its unix socket; output.go is how they print.
+//
+// Exit codes: 0 done, 1 refused (the message says why and what to do), 2 wrong
+// usage or configuration.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"otpgate/config"
+	"otpgate/internal/admin"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+const (
+	exitDone    = 0
+	exitRefused = 1
+	exitUsage   = 2
+)
+
+type commandLine struct {
+	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
+	Demo    demoCmd    `cmd:"" help:"Run a throw-away gateway on loopback with a demo portal, a customer and an employee."`
+	Config  configCmd  `cmd:"" help:"Check the configuration, print its schema, or write a first one."`
+	User    userCmd    `cmd:"" help:"Users: add, show, list, unlock."`
+	Token   tokenCmd   `cmd:"" help:"Tokens: create, show, list, start, suspend, resume, release."`
+	Audit   auditCmd   `cmd:"" help:"The audit log."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// startError is a fault of the configuration or the machine that keeps the
+// gateway from starting.
+type startError struct {
+	problem string
+	hint    string
+}
+
+func (e *startError) Error() string {
+	if e.hint == "" {
+		return e.problem
+	}
+	return e.problem + ": " + e.hint
+}
+
+// terminal is what a command reads from and prints to.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], terminal{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program: it parses args, runs the command and returns the
+// exit code.
+func run(ctx context.Context, args []string, term terminal) int {
+	var cli commandLine
+	exited := -1
+	parser, err := kong.New(&cli,
+		kong.Name("otpgate"),
+		kong.Description("A gateway that decides whether a one-time password is right, for banking portals (OIDC) and network gear (RADIUS)."),
+		kong.UsageOnError(),
+		kong.Writers(term.out, term.err),
+		kong.Exit(func(code int) { exited = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(term),
+	)
+	if err != nil {
+		panic(err) // the command line's own structs are wrong
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 { // --help has printed
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(term.err, "otpgate: %s\nTry: otpgate --help\n", err)
+		return exitUsage
+	}
+	return report(term, parsed.Run())
+}
+
+// report prints what kept a command from being done and returns the exit code.
+func report(term terminal, err error) int {
+	var faults config.Faults
+	var start *startError
+	var problem *admin.Problem
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &faults):
+		printFaults(term.err, faults)
+		return exitUsage
+	case errors.As(err, &start):
+		fmt.Fprintf(term.err, "otpgate: %s\n", start)
+		return exitUsage
+	case errors.As(err, &problem):
+		fmt.Fprintf(term.err, "otpgate: %s\n", problem)
+	default:
+		fmt.Fprintf(term.err, "otpgate: %s\n", err)
+	}
+	return exitRefused
+}
+
+type versionCmd struct{}
+
+// Run prints the version that the Go tool has recorded in the binary.
+func (versionCmd) Run(term terminal) error {
+	version := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version + " " + info.GoVersion
+	}
+	_, err := fmt.Fprintf(term.out, "otpgate %s\n", version)
+	return err
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"otpgate/config"
+	"text/tabwriter"
+	"time"
+
+	"github.com/boombuler/barcode/qr"
+	"golang.org/x/term"
+)
+
+// printJSON prints v as one line of JSON: what scripts read.
+func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+
+// table prints rows as they come, with their columns lined up per screenful.
+type table struct {
+	*tabwriter.Writer
+	rows int
+}
+
+func newTable(w io.Writer, header string) *table {
+	t := &table{Writer: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
+	fmt.Fprintln(t, header)
+	return t
+}
+
+func (t *table) row(format string, args ...any) error {
+	const screenful = 1000 // rows held back to line columns up
+	if t.rows++; t.rows%screenful == 0 {
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(t, format+"\n", args...)
+	return err
+}
+
+// when prints a time for people, or a dash.
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// isTerminal reports whether w is a screen with a person before it.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// printQR draws text as a QR code of half blocks, light on dark as a terminal
+// is, with the quiet zone of four modules that readers need.
+func printQR(w io.Writer, text string) error {
+	code, err := qr.Encode(text, qr.M, qr.Auto)
+	if err != nil {
+		return err
+	}
+	const quiet = 4
+	size := code.Bounds().Dx()
+	light := func(x, y int) bool {
+		if x < 0 || y < 0 || x >= size || y >= size {
+			return true
+		}
+		r, _, _, _ := code.At(x, y).RGBA()
+		return r != 0
+	}
+	for y := -quiet; y < size+quiet; y += 2 {
+		for x := -quiet; x < size+quiet; x++ {
+			block := " "
+			switch top, bottom := light(x, y), light(x, y+1); {
+			case top && bottom:
+				block = "█"
+			case top:
+				block = "▀"
+			case bottom:
+				block = "▄"
+			}
+			fmt.Fprint(w, block)
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printFaults(w io.Writer, faults config.Faults) {
+	for _, f := range faults {
+		fmt.Fprintln(w, f)
+	}
+	noun := "faults"
+	if len(faults) == 1 {
+		noun = "fault"
+	}
+	fmt.Fprintf(w, "otpgate: %d %s in the configuration; nothing was changed\n", len(faults), noun)
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"otpgate/config"
+	"otpgate/internal/admin"
+	"otpgate/internal/pages"
+	"otpgate/internal/store/memory"
+	"otpgate/oidc"
+	"otpgate/radius"
+	"otpgate/verifier"
+	"otpgate/verifier/otp"
+	"time"
+
+	"golang.org/x/text/language"
+)
+
+// wire makes the gate and its doors from the configuration: the one place where
+// config's values become the other packages' own.
+func (g *gateway) wire(ctx context.Context) error {
+	gate := &verifier.Verifier{
+		Records: g.data.db, Seal: g.data.seal, Audit: g.data.audit,
+		Realms: verifierRealms(g.cfg), Now: time.Now, Tries: verifier.NewTries(g.metrics),
+	}
+	g.operator = &admin.Server{Verifier: gate, Audit: g.data.audit, Realms: adminRealms(g.cfg), Log: g.log}
+
+	clients, err := radius.NewClients(radiusClients(g.cfg))
+	if err != nil {
+		return &startError{err.Error(), ""}
+	}
+	g.radius = &radius.Server{Clients: clients, Gate: gate, Log: g.log, Metrics: radius.NewMetrics(g.metrics), Now: time.Now}
+
+	customer := &pages.Pages{Gate: gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
+	provider, err := oidc.New(ctx, oidc.Config{
+		Issuer: g.cfg.OIDC.Issuer, Clients: oidcClients(g.cfg), Locales: []language.Tag{language.Japanese, language.English},
+		Passing: memory.New(time.Now), Records: g.data.db, Seal: g.data.seal,
+		CodePage:  func(id string) string { return "/otp/" + id },
+		NoRequest: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { customer.Problem(w, r, pages.Gone) }),
+		Now:       time.Now, Logger: g.log, Metrics: g.metrics,
+	})
+	if err != nil {
+		return &startError{err.Error(), ""}
+	}
+	customer.Requests = requests{provider}
+	mux := http.NewServeMux()
+	provider.Mount(mux)
+	customer.Mount(mux)
+	g.public = mux
+	return nil
+}
+
+// requests lets the pages use the OIDC door, which doesn't know them.
+type requests struct{ provider *oidc.Provider }
+
+func (a requests) Pending(r *http.Request, id string) (pages.Request, error) {
+	req, err := a.provider.Pending(r, id)
+	return pages.Request(req), pageError(err)
+}
+
+func (a requests) Accept(r *http.Request, id string, result verifier.Result) (string, error) {
+	location, err := a.provider.Accept(r, id, result)
+	return location, pageError(err)
+}
+
+func (a requests) Refuse(r *http.Request, id string, why pages.Refusal) (string, error) {
+	location, err := a.provider.Refuse(r, id, oidc.Refusal(why))
+	return location, pageError(err)
+}
+
+func pageError(err error) error {
+	switch {
+	case errors.Is(err, oidc.ErrNoRequest):
+		return pages.ErrNoRequest
+	case errors.Is(err, oidc.ErrOtherBrowser):
+		return pages.ErrOtherBrowser
+	}
+	return err
+}
+
+func verifierRealms(cfg *config.Config) map[string]verifier.Realm {
+	realms := map[string]verifier.Realm{}
+	for _, r := range cfg.Realms {
+		realms[r.ID] = verifier.Realm{
+			ID: r.ID,
+			OTP: otp.Params{
+				Type: otp.Type(r.OTP.Type), Algorithm: otp.Algorithm(r.OTP.Algorithm), Digits: r.OTP.Digits, Period: r.OTP.Period,
+			},
+			Lockout: verifier.Lockout{Consecutive: r.Lockout.Consecutive, UnlockAfter: r.Lockout.UnlockAfter},
+		}
+	}
+	return realms
+}
+
+func adminRealms(cfg *config.Config) map[string]admin.Realm {
+	realms := map[string]admin.Realm{}
+	for _, r := range cfg.Realms {
+		realms[r.ID] = admin.Realm{Issuer: r.Name.EN}
+	}
+	return realms
+}
+
+func pageRealms(cfg *config.Config) map[string]pages.Realm {
+	realms := map[string]pages.Realm{}
+	for _, r := range cfg.Realms {
+		realms[r.ID] = pages.Realm{
+			Name:   map[string]string{"ja": r.Name.JA, "en": r.Name.EN},
+			Accent: r.Theme.Accent, Digits: r.OTP.Digits, UnlockAfter: r.Lockout.UnlockAfter,
+		}
+	}
+	return realms
+}
+
+func radiusClients(cfg *config.Config) []radius.Client {
+	var clients []radius.Client
+	for _, c := range cfg.Radius.Clients {
+		clients = append(clients, radius.Client{
+			Name: c.Name, Prefix: c.Address, Secret: c.Secret.Bytes(), Realm: c.Realm,
+			RequireMessageAuthenticator: c.RequireMessageAuthenticator,
+		})
+	}
+	return clients
+}
+
+func oidcClients(cfg *config.Config) []oidc.Client {
+	var clients []oidc.Client
+	for _, c := range cfg.OIDC.Clients {
+		clients = append(clients, oidc.Client{
+			ID: c.ID, Realm: c.Realm, ACR: oidc.DefaultACR, RedirectURIs: c.RedirectURIs, Keys: c.JWKS,
+		})
+	}
+	return clients
+}
