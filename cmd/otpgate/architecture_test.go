@@ -17,7 +17,7 @@ import (
 var arrows = map[string][]string{
 	"cmd/otpgate": {
 		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/pages",
-		"internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
+		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
 	"config": {},
 
@@ -26,8 +26,9 @@ var arrows = map[string][]string{
 	"internal/pages": {"verifier"},
 	"internal/admin": {"verifier", "verifier/otp", "internal/audit"},
 
-	"verifier":     {"verifier/otp", "internal/store", "internal/audit"},
-	"verifier/otp": {},
+	"verifier":      {"verifier/otp", "verifier/pskc", "internal/store", "internal/audit"},
+	"verifier/otp":  {},
+	"verifier/pskc": {"verifier/otp"},
 
 	"internal/store":           {},
 	"internal/store/bolt":      {"internal/store"},
