@@ -14,6 +14,8 @@
 // function runs in its caller's goroutine, on a transaction that can take back
 // its own writes (txn.go), so a failing one leaves the others alone.
 //
+// Snapshot (backup.go) copies the file as it is at one moment, while all goes on.
+//
 // States: open → broken (a commit failed, every call returns store.ErrBroken,
 // Err says why) and open or broken → closed (store.ErrClosed).
 //

@@ -10,25 +10,47 @@
 // with the record's key and a purpose as associated data, so that it opens only
 // in the place it was made for: copied to another user's record it is refused.
 //
-// All data keys that are there open, the newest seals. The master key is a file
-// (master.go); what else can wrap a key (a PKCS#11 token, a key service)
-// implements Wrapper.
+//	box.go     sealing and opening
+//	keys.go    the records of the data keys
+//	master.go  the master key's file; what else can wrap a key (a PKCS#11 token,
+//	           a key service) implements Wrapper
+//	rotate.go  a new data key, and the old ones' end
+//	sweep.go   everything sealed anew in between
+//	prove.go   can everything be opened
+//
+// # Rotation
+//
+// All data keys that are there open, the newest seals. More than one is there
+// only while a rotation is under way, so nothing else says that it is: a kill at
+// any moment leaves a rotation that the next start goes on with.
+//
+//	idle ──► resealing ──► settling ──► idle     old keys destroyed
+//	             ▲    └──────────────► stalled   a value can't be opened: old keys kept
+//	             └─────────────────────────┘     by the next start or rotation
+//
+// What a database file held before a rotation stays in its free pages until they
+// are written over: values sealed under the old data keys, and those keys, wrapped
+// under the master key of their time. Without that one nothing of it opens. The
+// same goes for every copy from before, backups among them. So a master key that
+// has leaked is replaced together with the data keys (Rotation.StartUnder), and
+// opens nothing that is written from then on; but a secret that it could open is
+// known to whoever has both it and an old file, until the secret itself is changed.
 //
 // The package owns the records under "datakey" and no others. What is secret,
-// and where the sealed value goes, is its caller's business.
+// and where the sealed value goes, is its caller's business; so is how a record
+// is renewed (Reseal).
 package seal
 
 import (
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"otpgate/internal/store"
-	"strconv"
+	"io"
+	"log/slog"
+	"maps"
+	"sync/atomic"
 )
 
 var (
@@ -41,67 +63,29 @@ var (
 )
 
 const (
-	dataKeyRecord = "datakey" // Key(dataKeyRecord, number in 8 hex digits)
-	keyBytes      = 32        // AES-256
-	numberBytes   = 4
+	keyBytes    = 32 // AES-256
+	numberBytes = 4
 )
 
-// Wrapper wraps data keys under a master key. The associated data must be the
-// same at Unwrap as it was at Wrap.
-type Wrapper interface {
-	Wrap(key, associated []byte) ([]byte, error)
-	// Unwrap returns ErrWrongMaster if wrapped was made by another master key.
-	Unwrap(wrapped, associated []byte) ([]byte, error)
+// Box seals and opens. Safe for concurrent use. It has no way to print its keys.
+type Box struct {
+	ring atomic.Pointer[ring] // set by Open, later by a Rotation alone
 }
 
-// Box seals and opens. It doesn't change after Open and is safe for concurrent
-// use. It has no way to print its keys.
-type Box struct {
+// ring is a set of data keys. It is never changed, only replaced.
+type ring struct {
 	keys   map[uint32]cipher.AEAD
 	newest uint32
 }
 
-// storedKey is the record of one data key.
-type storedKey struct {
-	V       int    `json:"v"` // layout version, 1
-	Wrapped []byte `json:"wrapped"`
-}
-
-// Open unwraps the data keys in records, and makes the first if there is none.
-func Open(ctx context.Context, records store.Records, master Wrapper) (*Box, error) {
-	stored, err := storedKeys(ctx, records)
-	if err == nil && len(stored) == 0 {
-		if err = makeFirst(ctx, records, master); err == nil {
-			stored, err = storedKeys(ctx, records)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("data keys: %w", err)
-	}
-	b := &Box{keys: make(map[uint32]cipher.AEAD, len(stored))}
-	for recordKey, k := range stored {
-		number, err := keyNumber(recordKey)
-		if err != nil || k.V != 1 {
-			return nil, fmt.Errorf("data keys: record %q (layout %d) isn't one this program reads", recordKey, k.V)
-		}
-		key, err := master.Unwrap(k.Wrapped, []byte(recordKey))
-		if err != nil {
-			return nil, err
-		}
-		if b.keys[number], err = newAEAD(key); err != nil {
-			return nil, fmt.Errorf("data key %d: %w", number, err)
-		}
-		b.newest = max(b.newest, number)
-	}
-	return b, nil
-}
-
 // Seal returns plaintext sealed for the record under recordKey. Two purposes
-// within one record don't open each other's values.
+// within one record don't open each other's values. What it returns must be
+// stored within Settle: a rotation that begins meanwhile waits no longer.
 func (b *Box) Seal(recordKey, purpose string, plaintext []byte) []byte {
-	aead := b.keys[b.newest]
+	r := b.ring.Load()
+	aead := r.keys[r.newest]
 	sealed := make([]byte, numberBytes, numberBytes+len(plaintext)+aead.Overhead())
-	binary.BigEndian.PutUint32(sealed, b.newest)
+	binary.BigEndian.PutUint32(sealed, r.newest)
 	return aead.Seal(sealed, nil, plaintext, associated(recordKey, purpose))
 }
 
@@ -111,7 +95,7 @@ func (b *Box) Open(recordKey, purpose string, sealed []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: it is %d bytes short", ErrSealed, numberBytes-len(sealed))
 	}
 	number := binary.BigEndian.Uint32(sealed)
-	aead, ok := b.keys[number]
+	aead, ok := b.ring.Load().keys[number]
 	if !ok {
 		return nil, fmt.Errorf("%w: there is no data key %d", ErrSealed, number)
 	}
@@ -122,57 +106,59 @@ func (b *Box) Open(recordKey, purpose string, sealed []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
+// Reseal returns what was sealed for the same record and purpose, sealed anew,
+// else ErrSealed. changed is false, and nothing is opened, if the data key that
+// seals now has sealed it.
+func (b *Box) Reseal(recordKey, purpose string, sealed []byte) (again []byte, changed bool, err error) {
+	if len(sealed) >= numberBytes && binary.BigEndian.Uint32(sealed) == b.ring.Load().newest {
+		return sealed, false, nil
+	}
+	plaintext, err := b.Open(recordKey, purpose, sealed)
+	if err != nil {
+		return nil, false, err
+	}
+	defer clear(plaintext)
+	return b.Seal(recordKey, purpose, plaintext), true, nil
+}
+
+// Frozen returns a Box with the keys of this moment, for who seals something
+// that belongs to one state of the database.
+func (b *Box) Frozen() *Box {
+	frozen := &Box{}
+	frozen.ring.Store(b.ring.Load())
+	return frozen
+}
+
+// add takes a data key in, which seals from now on.
+func (b *Box) add(number uint32, aead cipher.AEAD) {
+	keys := maps.Clone(b.ring.Load().keys)
+	keys[number] = aead
+	b.ring.Store(&ring{keys, number})
+}
+
+// forget drops all data keys but the one that seals.
+func (b *Box) forget() {
+	r := b.ring.Load()
+	b.ring.Store(&ring{map[uint32]cipher.AEAD{r.newest: r.keys[r.newest]}, r.newest})
+}
+
+const boxRedacted = "seal.Box(redacted)"
+
+// Format implements fmt.Formatter: every verb prints the same.
+func (*Box) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, boxRedacted) }
+
+// LogValue implements slog.LogValuer.
+func (*Box) LogValue() slog.Value { return slog.StringValue(boxRedacted) }
+
 // associated joins two strings so that no other two give the same bytes.
 func associated(recordKey, purpose string) []byte {
 	data := binary.BigEndian.AppendUint32(nil, uint32(len(recordKey)))
 	return append(append(data, recordKey...), purpose...)
 }
 
-func storedKeys(ctx context.Context, records store.Records) (stored map[string]storedKey, err error) {
-	err = records.View(ctx, func(r store.Reader) error {
-		stored = make(map[string]storedKey)
-		return r.Scan(store.Prefix(dataKeyRecord), func(recordKey string, value []byte) error {
-			var k storedKey
-			if err := json.Unmarshal(value, &k); err != nil {
-				return fmt.Errorf("record %q: %w", recordKey, err)
-			}
-			stored[recordKey] = k
-			return nil
-		})
-	})
-	return stored, err
-}
-
-// makeFirst stores data key 1 unless another process has just done so.
-func makeFirst(ctx context.Context, records store.Records, master Wrapper) error {
-	key := make([]byte, keyBytes)
-	rand.Read(key) // never fails: the program ends instead
-	recordKey := store.Key(dataKeyRecord, fmt.Sprintf("%08x", 1))
-	wrapped, err := master.Wrap(key, []byte(recordKey))
-	if err != nil {
-		return err
-	}
-	value, err := json.Marshal(storedKey{V: 1, Wrapped: wrapped})
-	if err != nil {
-		return err
-	}
-	return records.Update(ctx, func(tx store.Txn) error {
-		if there, err := tx.Get(recordKey); there != nil || err != nil {
-			return err
-		}
-		return tx.Put(recordKey, value)
-	})
-}
-
-// keyNumber is the number in a data key's record key.
-func keyNumber(recordKey string) (uint32, error) {
-	parts := store.SplitKey(recordKey)
-	number, err := strconv.ParseUint(parts[len(parts)-1], 16, 32)
-	return uint32(number), err
-}
-
 // newAEAD returns AES-256-GCM that makes and carries its own random nonces: good
-// for 2³² values under one key (NIST SP 800-38D §8.3).
+// for 2³² values under one key (NIST SP 800-38D §8.3). A data key seals each
+// record about once, so the records would have to number thousands of millions.
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	if len(key) != keyBytes {
 		return nil, fmt.Errorf("a key of %d bytes, want %d", len(key), keyBytes)

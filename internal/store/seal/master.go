@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // ErrMasterFile means that the master key's file can't be used as it is. The message
@@ -23,7 +25,6 @@ const (
 	masterPrefix = "otpgate-master-key-v1:"
 	// maxMasterBytes is far more than the one line of a master key's file.
 	maxMasterBytes = 4 << 10
-	masterMode     = 0o600
 )
 
 // Master is a master key from a file. It can't be printed.
@@ -34,9 +35,9 @@ type Master struct {
 var _ Wrapper = Master{}
 
 // LoadMaster reads the key in the file at path: fs.ErrNotExist if there is none,
-// ErrMasterFile if others than its owner may use it or it holds something else.
+// ErrMasterFile if others than us and root may use it or it holds something else.
 func LoadMaster(path string) (Master, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // doesn't wait at a FIFO
 	if err != nil {
 		return Master{}, fmt.Errorf("master key: %w", err)
 	}
@@ -45,9 +46,8 @@ func LoadMaster(path string) (Master, error) {
 	if err != nil {
 		return Master{}, fmt.Errorf("master key: %w", err)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return Master{}, fmt.Errorf("master key file %s is %w: others may use it (mode %04o); run: chmod 600 %s",
-			path, ErrMasterFile, mode, path)
+	if err := checkMasterFile(path, info); err != nil {
+		return Master{}, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxMasterBytes))
 	if err != nil {
@@ -61,23 +61,33 @@ func LoadMaster(path string) (Master, error) {
 	return m, nil
 }
 
+// checkMasterFile says why a file's kind, mode or owner keeps it from being
+// used.
+func checkMasterFile(path string, info fs.FileInfo) error {
+	mode := info.Mode()
+	switch stat, ok := info.Sys().(*syscall.Stat_t); {
+	case !mode.IsRegular():
+		return fmt.Errorf("master key file %s is %w: it is no regular file", path, ErrMasterFile)
+	case mode.Perm()&0o077 != 0:
+		return fmt.Errorf("master key file %s is %w: others may use it (mode %04o); run: chmod 600 %s",
+			path, ErrMasterFile, mode.Perm(), path)
+	case ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
+		return fmt.Errorf("master key file %s is %w: it belongs to another user (uid %d); run otpgate as that user, or chown the file",
+			path, ErrMasterFile, stat.Uid)
+	}
+	return nil
+}
+
 // CreateMaster makes a key and a file for it at path, mode 0600; fs.ErrExist if
-// there is one. The key is on disk when it returns. Only for a database that
-// isn't there yet: an existing one opens with no other key than its own.
+// there is one. The file appears whole or not at all, and is on disk when it
+// returns. Only for a database that isn't there yet, or to move one to it
+// (Rotation.StartUnder): an existing one opens with no other key than its own.
 func CreateMaster(path string) (Master, error) {
 	key := make([]byte, keyBytes)
 	rand.Read(key) // never fails: the program ends instead
 	text := append(base64.StdEncoding.AppendEncode([]byte(masterPrefix), key), '\n')
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, masterMode)
-	if err != nil {
+	if err := writeNew(path, text); err != nil {
 		return Master{}, fmt.Errorf("master key: %w", err)
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil { // half a key would stand in the way of the next start
-		return Master{}, fmt.Errorf("master key: %w", errors.Join(err, os.Remove(path)))
 	}
 	aead, err := newAEAD(key)
 	return Master{aead}, err
@@ -119,6 +129,25 @@ func parseMaster(text []byte) (Master, bool) {
 	}
 	aead, err := newAEAD(key)
 	return Master{aead}, err == nil
+}
+
+// writeNew writes a file under another name and then gives it its own, which a
+// kill or a full disk can't do by half; fs.ErrExist if path is taken.
+func writeNew(path string, content []byte) (err error) {
+	dir := filepath.Dir(path)
+	tmp, err := os.CreateTemp(dir, ".master-*") // O_EXCL, mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+	_, err = tmp.Write(content)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
 }
 
 func syncDir(dir string) error {
