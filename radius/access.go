@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"otpgate/verifier"
 	"strings"
 
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2869"
+
+	"otpgate/verifier"
 )
 
 const (
@@ -69,7 +70,7 @@ func (s *Server) respond(req *request, d *datagram) ([]byte, error) {
 // answerOnce answers an Access-Request that isn't a duplicate, and a duplicate
 // with the answer of the first.
 func (s *Server) answerOnce(req *request) ([]byte, error) {
-	entry, reply, err := s.cache.begin(exchange{req.via, req.from, req.packet.Identifier}, req.raw)
+	entry, reply, err := s.cache.begin(req)
 	if err != nil || reply != nil {
 		return reply, err
 	}

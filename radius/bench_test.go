@@ -3,14 +3,16 @@ package radius
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
-	"otpgate/verifier"
 	"testing"
 
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
+
+	"otpgate/verifier"
 )
 
 // nullConn is a socket that swallows replies.
@@ -24,21 +26,29 @@ func BenchmarkHandle(b *testing.B) {
 	s := newServer(b, acceptingGate{}, &logBuffer{})
 	s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	s.cache, s.notices, s.ctx = newReplyCache(s.Now), newNotices(s.Now), b.Context()
-	raw := newPacket(codec.CodeAccessRequest, 1, "a").user("hanako").password(rightCode, secret).
-		add(rfc2865.NASIPAddress_Type, []byte{192, 0, 2, 10}).
-		add(rfc2865.NASPort_Type, []byte{0, 0, 0, 1}).
-		add(rfc2865.NASIdentifier_Type, []byte("vpn.example.com")).
-		add(rfc2865.CallingStationID_Type, []byte("203.0.113.7")).
-		signed(secret)
-	d := &datagram{via: &socket{&nullConn{}}, client: s.Clients.lookup(vpn.Addr()), n: copy(new(datagram).buf[:], raw)}
-	copy(d.buf[:], raw)
+	packets := make([][]byte, 4096)
+	for i := range packets {
+		packets[i] = newPacket(codec.CodeAccessRequest, 1, fmt.Sprint(i)).user("hanako").password(rightCode, secret).
+			add(rfc2865.NASIPAddress_Type, []byte{192, 0, 2, 10}).
+			add(rfc2865.NASPort_Type, []byte{0, 0, 0, 1}).
+			add(rfc2865.NASIdentifier_Type, []byte("vpn.example.com")).
+			add(rfc2865.CallingStationID_Type, []byte("203.0.113.7")).
+			signed(secret)
+	}
+	d := &datagram{via: &socket{&nullConn{}}, client: s.Clients.lookup(vpn.Addr())}
 	var req request
 	var ip [4]byte
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
+		if i%len(packets) == 0 {
+			s.cache.evaluated = newMemory() // or they would be replays
+		}
 		binary.BigEndian.PutUint32(ip[:], uint32(i)) // another exchange each time
-		d.from, d.at = netip.AddrPortFrom(netip.AddrFrom4(ip), 50000), s.Now()
+		d.from, d.at, d.n = netip.AddrPortFrom(netip.AddrFrom4(ip), 50000), s.Now(), copy(d.buf[:], packets[i%len(packets)])
 		s.handle(&req, d)
+	}
+	if n := s.droppedFor(replayed); n != 0 {
+		b.Errorf("%v were dropped", n)
 	}
 }
 

@@ -23,13 +23,15 @@ const (
 // flight until it has a reply; it then leaves after replyHold, or when the
 // client uses the identifier anew, or when the cache is full and it is the
 // oldest. An entry in flight is never evicted; there are no more of them than
-// workers.
+// workers. A packet that comes again when its entry is gone, or as another
+// exchange, is a replay.
 type replyCache struct {
 	now func() time.Time
 
-	mu       sync.Mutex // guards the rest
-	entries  map[exchange]*cached
-	answered *list.List // of *cached that have a reply, oldest first
+	mu        sync.Mutex // guards the rest
+	entries   map[exchange]*cached
+	answered  *list.List // of *cached that have a reply, oldest first
+	evaluated memory
 }
 
 // exchange is what tells requests apart until the client reuses an identifier.
@@ -42,28 +44,33 @@ type exchange struct {
 // cached is one entry. The cache's mutex guards what is set after begin.
 type cached struct {
 	key           exchange
+	client        string // its name
 	authenticator [16]byte
 	digest        [sha256.Size]byte // of the whole request
-	reply         []byte            // nil while in flight
+	fingerprint   fingerprint
+	decided       bool
+	reply         []byte // nil while in flight
 	expires       time.Time
 	place         *list.Element // in answered; nil while in flight
 }
 
 func newReplyCache(now func() time.Time) *replyCache {
-	return &replyCache{now: now, entries: make(map[exchange]*cached), answered: list.New()}
+	return &replyCache{now: now, entries: make(map[exchange]*cached), answered: list.New(), evaluated: newMemory()}
 }
 
 // begin returns a new entry in flight, for the caller to finish or abandon; or
 // the reply, if the request had one; or the reason to drop it.
-func (c *replyCache) begin(key exchange, raw []byte) (*cached, []byte, error) {
-	fresh := &cached{key: key, authenticator: [16]byte(raw[4:headerLength]), digest: sha256.Sum256(raw)}
+func (c *replyCache) begin(req *request) (*cached, []byte, error) {
+	fresh := &cached{
+		key: exchange{req.via, req.from, req.packet.Identifier}, client: req.client.Name,
+		authenticator: req.packet.Authenticator, digest: sha256.Sum256(req.raw), fingerprint: req.fingerprint(),
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expire()
-	if e := c.entries[key]; e != nil {
+	e := c.entries[fresh.key]
+	if e != nil && e.authenticator == fresh.authenticator {
 		switch {
-		case e.authenticator != fresh.authenticator:
-			c.remove(e)
 		case e.digest != fresh.digest:
 			return nil, nil, duplicateAltered
 		case e.reply == nil:
@@ -72,10 +79,17 @@ func (c *replyCache) begin(key exchange, raw []byte) (*cached, []byte, error) {
 			return nil, e.reply, nil
 		}
 	}
+	if c.evaluated.has(fresh.fingerprint) { // before it could purge a younger one
+		return nil, nil, replayed
+	}
+	if e != nil {
+		c.remove(e)
+	}
 	if len(c.entries) >= maxExchanges {
 		c.remove(c.answered.Front().Value.(*cached))
 	}
-	c.entries[key] = fresh
+	c.entries[fresh.key] = fresh
+	c.evaluated.begin(fresh.fingerprint)
 	return fresh, nil, nil
 }
 
@@ -83,6 +97,8 @@ func (c *replyCache) begin(key exchange, raw []byte) (*cached, []byte, error) {
 func (c *replyCache) finish(e *cached, reply []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	e.decided = true
+	c.evaluated.keep(e.client, e.fingerprint)
 	if c.entries[e.key] != e {
 		return false
 	}
@@ -92,11 +108,15 @@ func (c *replyCache) finish(e *cached, reply []byte) bool {
 	return true
 }
 
-// abandon removes an entry that is still in flight.
+// abandon removes an entry on which nothing was decided: it may come again.
 func (c *replyCache) abandon(e *cached) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e.reply == nil && c.entries[e.key] == e {
+	if e.decided {
+		return
+	}
+	c.evaluated.forget(e.fingerprint)
+	if c.entries[e.key] == e {
 		c.remove(e)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"otpgate/verifier"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +22,8 @@ import (
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2869"
+
+	"otpgate/verifier"
 )
 
 const (

@@ -21,6 +21,7 @@ const (
 	passwordGarbled        reason = "password_garbled"
 	duplicate              reason = "duplicate"
 	duplicateAltered       reason = "duplicate_altered"
+	replayed               reason = "replayed"
 	superseded             reason = "superseded"
 	queueFull              reason = "queue_full"
 	stale                  reason = "stale"
@@ -54,6 +55,8 @@ func (r reason) Error() string {
 		return "it is a resend of one that is being answered"
 	case duplicateAltered:
 		return "it reuses the identifier and authenticator of another packet"
+	case replayed:
+		return "it was answered before, and comes again from another port or long after: the network repeats packets, or somebody has captured it"
 	case superseded:
 		return "the client gave its identifier to a new request before this one was answered"
 	case queueFull:

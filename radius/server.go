@@ -13,7 +13,8 @@
 //   - Integrity comes before the reply cache, so that nobody without the shared
 //     secret can change what the cache holds.
 //   - The reply cache (RFC 5080 §2.2.2) makes an exchange resend-proof: the same
-//     datagram gets the same answer, and the gate is asked once.
+//     datagram gets the same answer, and the gate is asked once. Once for good:
+//     when its answer is gone, or from another port, it is dropped (replay.go).
 //   - No decision, no answer: if the gate fails, the packet is dropped, and the
 //     gear asks again or turns to the next server.
 //   - An Access-Reject never says why.
@@ -33,12 +34,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"otpgate/verifier"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	codec "layeh.com/radius"
+
+	"otpgate/verifier"
 )
 
 const (
