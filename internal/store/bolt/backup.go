@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
-	"otpgate/internal/store"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"otpgate/internal/store"
 )
 
 // Snapshot calls fn with the size and the content of the database file as it is

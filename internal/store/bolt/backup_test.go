@@ -7,9 +7,10 @@ import (
 	"errors"
 	"io"
 	"os"
-	"otpgate/internal/store"
 	"path/filepath"
 	"testing"
+
+	"otpgate/internal/store"
 )
 
 // A snapshot is one state, of a size that was told before, whatever is written

@@ -26,12 +26,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"otpgate/internal/store"
 	"sync"
 	"sync/atomic"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"otpgate/internal/store"
 )
 
 // Store is an open database file. Safe for concurrent use.

@@ -4,14 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"otpgate/internal/store"
-	"otpgate/internal/store/storetest"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"otpgate/internal/store"
+	"otpgate/internal/store/storetest"
 )
 
 func TestContract(t *testing.T) {

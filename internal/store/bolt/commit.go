@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"otpgate/internal/store"
 
 	"go.etcd.io/bbolt"
+
+	"otpgate/internal/store"
 )
 
 // maxBatch bounds the Updates that share one commit, and with it the time the

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"otpgate/internal/store"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"otpgate/internal/store"
 )
 
 func TestCreate(t *testing.T) {

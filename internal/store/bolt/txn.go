@@ -3,10 +3,11 @@ package bolt
 import (
 	"bytes"
 	"errors"
-	"otpgate/internal/store"
 	"strings"
 
 	"go.etcd.io/bbolt"
+
+	"otpgate/internal/store"
 )
 
 // errWriteInScan: bbolt's cursor loses its place when its bucket changes.

@@ -7,8 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"otpgate/internal/store"
 	"strconv"
+
+	"otpgate/internal/store"
 )
 
 const dataKeyRecord = "datakey" // Key(dataKeyRecord, number in 8 hex digits)

@@ -3,8 +3,9 @@ package seal
 import (
 	"context"
 	"maps"
-	"otpgate/internal/store"
 	"slices"
+
+	"otpgate/internal/store"
 )
 
 // Trial opens what a Box would seal anew, and changes nothing. Handed to a

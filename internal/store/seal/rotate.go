@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"otpgate/internal/store"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"otpgate/internal/store"
 )
 
 var (

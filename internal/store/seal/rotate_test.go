@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"otpgate/internal/store"
-	"otpgate/internal/store/bolt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +17,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"otpgate/internal/store"
+	"otpgate/internal/store/bolt"
 )
 
 // site is a database with sealed values, and what rotates its keys.

@@ -10,11 +10,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"otpgate/internal/store"
-	"otpgate/internal/store/bolt"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"otpgate/internal/store"
+	"otpgate/internal/store/bolt"
 )
 
 func TestSealOpen(t *testing.T) {

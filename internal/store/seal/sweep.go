@@ -3,9 +3,10 @@ package seal
 import (
 	"context"
 	"maps"
-	"otpgate/internal/store"
 	"slices"
 	"time"
+
+	"otpgate/internal/store"
 )
 
 const (
