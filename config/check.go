@@ -10,9 +10,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -80,6 +82,7 @@ func checkRealms(realms []Realm, d *decoder) {
 		at := fmt.Sprintf("realms[%d]", i)
 		ids(r.ID, at+".id")
 		services(r.ServiceID, at+".service_id")
+		checkCard(r.Card, d, at+".card")
 		if r.Theme.Accent == "" {
 			continue
 		}
@@ -87,6 +90,27 @@ func checkRealms(realms []Realm, d *decoder) {
 			d.fault(at+".theme.accent", "%s has a contrast of %.1f:1 against white, and %.1f:1 is needed to read it: take a darker one",
 				r.Theme.Accent, math.Floor(contrast*10)/10, minContrast)
 		}
+	}
+}
+
+// checkCard fills in the headings if there are none.
+func checkCard(card *Card, d *decoder, at string) {
+	if card == nil {
+		return
+	}
+	if !d.has(at + ".columns") {
+		card.Columns = []string{"ア", "イ", "ウ", "エ", "オ", "カ", "キ", "ク"}
+	}
+	headings := d.unique()
+	for i, heading := range card.Columns {
+		path := fmt.Sprintf("%s.columns[%d]", at, i)
+		headings(heading, path)
+		if strings.ContainsFunc(heading, unicode.IsSpace) {
+			d.fault(path, "must have no space in it")
+		}
+	}
+	if cells := len(card.Columns) * card.Rows; 2*card.Asked > cells && cells > 0 {
+		d.fault(at+".asked", "must be at most half of the card's %d cells, or the same ones are asked for again and again", cells)
 	}
 }
 
@@ -262,7 +286,7 @@ func checkRealmOf(c *Config, d *decoder, id, path string) {
 		if r.ID == id {
 			return
 		}
-		if r.ID != "" {
+		if r.ID != "" && !slices.Contains(ids, r.ID) { // one taken twice is a fault of its own
 			ids = append(ids, r.ID)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -68,8 +69,15 @@ func readFile(path string, limit int64, forbidden fs.FileMode) ([]byte, error) {
 func readKeySet(path string) (jose.JSONWebKeySet, error) {
 	var usable jose.JSONWebKeySet
 	data, err := readFile(path, maxJWKS, anyoneMay)
+	if errors.Is(err, fs.ErrNotExist) {
+		return usable, fmt.Errorf("%w: put the portal's public keys there, as a JWK Set (RFC 7517)", err)
+	}
 	if err != nil {
 		return usable, err
+	}
+	if block, _ := pem.Decode(data); block != nil {
+		return usable, fmt.Errorf("%s is a PEM file (%s), and a JWK Set (RFC 7517) is wanted: JSON with the portal's public keys, {\"keys\": [...]}",
+			path, block.Type)
 	}
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`

@@ -10,13 +10,14 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
-	"otpgate/config"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
+
+	"otpgate/config"
 )
 
 func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
@@ -53,7 +54,11 @@ func TestKeySets(t *testing.T) {
 	unknown := `{"kty":"PQ","x":"AA"}`
 	good := strings.TrimSuffix(strings.TrimPrefix(publicKeys(t), `{"keys":[`), "]}")
 	for name, tt := range map[string]struct{ set, problem string }{
-		"no JSON":           {"keys: []", "k is no JWK Set (RFC 7517): invalid character 'k' looking for beginning of value"},
+		"no JSON": {"keys: []", "k is no JWK Set (RFC 7517): invalid character 'k' looking for beginning of value"},
+		"PEM": {
+			"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+			"k is a PEM file (PUBLIC KEY), and a JWK Set (RFC 7517) is wanted: JSON with the portal's public keys, {\"keys\": [...]}",
+		},
 		"no keys":           {"{}", noUsableKey},
 		"a private key":     {keySet(t, jose.JSONWebKey{Key: p256}), private},
 		"a secret key":      {`{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`, private},

@@ -55,16 +55,27 @@ func Load(path string) (*Config, error) {
 // environment variable: the secrets are the daemon's, and a person at the
 // command line needs no access to them.
 func AdminSocket(path string) (string, error) {
-	data, err := readConfig(path)
+	c, err := LoadAlone(path)
 	if err != nil {
 		return "", err
+	}
+	return c.Listen.AdminSocket, nil
+}
+
+// LoadAlone reads the file at path as Load does, but no file that it names and
+// no environment variable: the Config has paths and policies, no secret and no
+// key. For commands that work where no daemon runs, or can't yet.
+func LoadAlone(path string) (*Config, error) {
+	data, err := readConfig(path)
+	if err != nil {
+		return nil, err
 	}
 	d := newDecoder(path, filepath.Dir(path))
 	c := d.config(data)
 	if faults := d.sorted(); len(faults) > 0 {
-		return "", faults
+		return nil, faults
 	}
-	return c.Listen.AdminSocket, nil
+	return c, nil
 }
 
 func readConfig(path string) ([]byte, error) {

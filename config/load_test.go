@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"otpgate/config"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"otpgate/config"
 )
 
 // minimal is the least that is complete; tests add to it from line 5 on.
@@ -65,8 +66,13 @@ func TestShippedRunsOnAnEmptyMachine(t *testing.T) {
 		t.Errorf("SecretsToMake = %q, want %q", got, want)
 	}
 	if got := c.Realms[1]; got.OTP != (config.OTP{Type: "totp", Digits: 6, Period: 60, Algorithm: "SHA1"}) ||
-		got.Lockout != (config.Lockout{Consecutive: 10}) {
+		got.Lockout != (config.Lockout{Consecutive: 10, LongRun: 30, RealmAlarm: 100}) {
 		t.Errorf("retail = %+v", got)
+	}
+	for i, most := range []int{0, 1} { // staff may have several tokens, a customer one
+		if r := c.Realms[i]; r.TokensPerUser != most || r.ReissueCooldown != 30*time.Minute {
+			t.Errorf("%s: tokens_per_user %d, reissue_cooldown %v", r.ID, r.TokensPerUser, r.ReissueCooldown)
+		}
 	}
 	if got := c.Realms[0].Lockout.UnlockAfter; got != 30*time.Minute {
 		t.Errorf("staff's unlock_after = %v", got)
@@ -125,7 +131,7 @@ radius:
 		"data", "data/master.key", "data/otpgate.db", "bolt", "127.0.0.1:8443", true,
 		"127.0.0.1:9464", "data/admin.sock",
 		config.OTP{Type: "totp", Digits: 6, Period: 30, Algorithm: "SHA1"},
-		config.Lockout{Consecutive: 10},
+		config.Lockout{Consecutive: 10, LongRun: 30, RealmAlarm: 100},
 		"2001:db8::1/128", "otp", true, "0123456789abcdef",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -209,7 +215,7 @@ realms:
   - id: Staff
     service_id: 0001
     name: 行内
-    otp: { type: hotp, digits: "6", period: 1_0, algorithm: MD5 }
+    otp: { type: motp, digits: "6", period: 1_0, algorithm: MD5 }
     lockout: { consecutive: 0, unlock_after: 30 }
     theme: { accent: #1f4e79
     }
@@ -231,7 +237,7 @@ oidc:
 			`6:9: realms[0].id: must be lower-case letters, digits and hyphens, a letter first, not "Staff"`,
 			`7:17: realms[0].service_id: must be text, not the number 0001: put it in quotes, "0001"`,
 			`8:11: realms[0].name: must be keys with values, not the text "行内"`,
-			`9:18: realms[0].otp.type: must be totp, not "hotp"`,
+			`9:18: realms[0].otp.type: must be totp or hotp, not "motp"`,
 			`9:32: realms[0].otp.digits: must be a whole number, not the text "6": leave out the quotes`,
 			`9:45: realms[0].otp.period: must be a whole number in plain digits, not "1_0"`,
 			`9:61: realms[0].otp.algorithm: must be SHA1, SHA256 or SHA512, not "MD5"`,

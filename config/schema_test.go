@@ -2,12 +2,13 @@ package config
 
 import (
 	"encoding/json"
-	"otpgate/verifier/otp"
 	"reflect"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v4"
+
+	"otpgate/verifier/otp"
 )
 
 // schemaNode is as much of a JSON Schema as the test walks.

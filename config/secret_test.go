@@ -8,12 +8,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"otpgate/config"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"otpgate/config"
 )
 
 const twoClients = minimal + `radius:

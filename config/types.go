@@ -76,7 +76,7 @@ type TLS struct {
 
 // Realm is one bank, or one group of internal systems.
 type Realm struct {
-	// Name of the realm on the command line (USER@REALM) and in the log: at
+	// Name of the realm on the command line (NAME@REALM) and in the log: at
 	// most 32 lower-case letters, digits and hyphens, a letter first. It can't
 	// be changed once the realm has users.
 	ID string `yaml:"id" jsonschema:"required,pattern=^[a-z][a-z0-9-]*$,maxLength=32" must:"be lower-case letters, digits and hyphens, a letter first"`
@@ -94,6 +94,19 @@ type Realm struct {
 	// When wrong codes lock a user, and what opens the lock.
 	Lockout Lockout `yaml:"lockout"`
 
+	// How many tokens one user may have at a time, 0 to 10: those that are
+	// assigned, issued, in service or suspended. One more is refused. 0: no
+	// limit. Default: 0.
+	TokensPerUser int `yaml:"tokens_per_user" jsonschema:"minimum=0,maximum=10,default=0"`
+
+	// How long after the issue of a software token the same user may be issued
+	// another in its place, such as 30m; 0s to 168h. Default: 30m.
+	ReissueCooldown time.Duration `yaml:"reissue_cooldown" jsonschema:"minimum=0s,maximum=168h,default=30m"`
+
+	// The customers' confirmation cards. {} is a card with all defaults. Left
+	// out: the realm has none.
+	Card *Card `yaml:"card"`
+
 	// How the realm's pages look.
 	Theme Theme `yaml:"theme"`
 }
@@ -109,8 +122,9 @@ type Name struct {
 
 // OTP is how tokens make their codes.
 type OTP struct {
-	// What the code moves with. totp: the time (RFC 6238). Default: totp.
-	Type string `yaml:"type" jsonschema:"enum=totp,default=totp"`
+	// What the code moves with. totp: the time (RFC 6238); hotp: a counter, at
+	// each press of a button (RFC 4226), period is ignored then. Default: totp.
+	Type string `yaml:"type" jsonschema:"enum=totp,enum=hotp,default=totp"`
 
 	// Digits in a code, 6 to 8. Default: 6.
 	Digits int `yaml:"digits" jsonschema:"minimum=6,maximum=8,default=6"`
@@ -131,6 +145,46 @@ type Lockout struct {
 	// How long until the lock opens by itself, such as 30m or 12h; 1m to 168h.
 	// Left out: never, a clerk opens it.
 	UnlockAfter time.Duration `yaml:"unlock_after" jsonschema:"minimum=1m,maximum=168h"`
+
+	// How many right codes in a row open the lock, 2 to 10: for employees, who
+	// have no clerk at hand. Left out: none do.
+	UnlockCodes int `yaml:"unlock_codes" jsonschema:"minimum=2,maximum=10"`
+
+	// How many wrong codes within 13 weeks lock a user, right ones between them
+	// or not, 10 to 1000. Only a clerk opens that lock. Default: 30.
+	LongRun int `yaml:"long_run" jsonschema:"minimum=10,maximum=1000,default=30"`
+
+	// How many wrong codes in the whole realm within ten minutes raise an alarm
+	// in the log, the audit log and the metrics, 10 to 1000000: somebody may be
+	// guessing once at each of many accounts. They lock nobody. Default: 100.
+	RealmAlarm int `yaml:"realm_alarm" jsonschema:"minimum=10,maximum=1000000,default=100"`
+}
+
+// Card is the confirmation card (お客様カード): printed digits in rows and columns
+// of cells, some of which a customer is asked to read off. A card in use keeps
+// the columns, rows and digits that it was made with.
+type Card struct {
+	// The columns' headings, 2 to 20, of 1 to 4 characters. Left out: ア, イ, ウ,
+	// エ, オ, カ, キ, ク.
+	Columns []string `yaml:"columns" jsonschema:"minItems=2,maxItems=20,minLength=1,maxLength=4"`
+
+	// Rows of cells, 1 to 10. Default: 1.
+	Rows int `yaml:"rows" jsonschema:"minimum=1,maximum=10,default=1"`
+
+	// Digits in each cell, 1 to 4. Default: 1.
+	DigitsPerCell int `yaml:"digits_per_cell" jsonschema:"minimum=1,maximum=4,default=1"`
+
+	// How many cells are asked for at a time, 2 to 4 and at most half of them.
+	// The same ones are asked for until they are answered right. Default: 2.
+	Asked int `yaml:"asked" jsonschema:"minimum=2,maximum=4,default=2"`
+
+	// How many wrong answers in a row lock the card, 1 to 5; a clerk unlocks it.
+	// Ten within 13 weeks end it for good. Default: 3.
+	Tries int `yaml:"tries" jsonschema:"minimum=1,maximum=5,default=3"`
+
+	// How long a clerk may let the card stand in for codes, while a customer
+	// waits for a new token; 1h to 336h. Default: 336h.
+	FallbackMax time.Duration `yaml:"fallback_max" jsonschema:"minimum=1h,maximum=336h,default=336h"`
 }
 
 // Theme is how a realm's pages look.

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"otpgate/internal/store"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	josejson "github.com/go-jose/go-jose/v4/json"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	"otpgate/internal/store"
 )
 
 const assertionTypeJWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" // RFC 7523 §2.2
@@ -23,7 +24,8 @@ const (
 	// clockSkew is how far a client's clock may differ (FAPI 2.0 Security
 	// Profile §5.3.2.1: 10 s ahead must pass, 60 s ahead must not).
 	clockSkew = 10 * time.Second
-	// maxAssertionLife bounds how long a jti has to be remembered.
+	// maxAssertionLife bounds how long a jti has to be remembered, and how long
+	// ago an assertion may have been made.
 	maxAssertionLife = 10 * time.Minute
 )
 
@@ -55,7 +57,7 @@ type assertionClaims struct {
 
 // authenticate returns the client that form is from (RFC 7521 §4.2). With an
 // error too, if one is named: as whom it failed, for the log.
-func (p *Provider) authenticate(ctx context.Context, form params) (*Client, error) {
+func (p *Provider) authenticate(ctx context.Context, form params, why purpose) (*Client, error) {
 	if form["client_secret"] != "" {
 		return p.clients[form["client_id"]], refuse(invalidRequest, "the one client authentication here is private_key_jwt")
 	}
@@ -74,10 +76,14 @@ func (p *Provider) authenticate(ctx context.Context, form params) (*Client, erro
 		return client, refuse(invalidClient, "the client assertion is not accepted").because(errors.New("client_id names another client"))
 	}
 	now := p.now()
-	if err := a.verify(client, p.issuer, now); err != nil {
+	steady := p.steady.read(now)
+	if err := a.verify(client, p.issuer, now, steady); err != nil {
 		return client, refuse(invalidClient, "the client assertion is not accepted").because(err)
 	}
-	if err := p.useAssertion(ctx, client, a, now); err != nil {
+	if err := p.passMark(ctx, client, a.claims.IssuedAt.Time()); err != nil {
+		return client, err
+	}
+	if err := p.useAssertion(ctx, client, a, steady, why); err != nil {
 		return client, err
 	}
 	return client, nil
@@ -100,8 +106,8 @@ func parseAssertion(raw string) (*assertion, error) {
 }
 
 // verify reports the first thing wrong with a as an assertion of client to
-// issuer at time now.
-func (a *assertion) verify(client *Client, issuer string, now time.Time) error {
+// issuer at time now, and that it is expired by a clock that never goes back.
+func (a *assertion) verify(client *Client, issuer string, now, steady time.Time) error {
 	if !a.signedBy(client) {
 		return errors.New("no key of the client verifies the signature")
 	}
@@ -115,12 +121,16 @@ func (a *assertion) verify(client *Client, issuer string, now time.Time) error {
 		return fmt.Errorf("jti must have 1 to %d bytes", maxJTI)
 	case c.Expiry == nil:
 		return errors.New("exp is missing")
-	case !now.Before(c.Expiry.Time().Add(clockSkew)):
+	case !steady.Before(c.Expiry.Time().Add(clockSkew)):
 		return errors.New("is expired")
 	case c.Expiry.Time().After(now.Add(maxAssertionLife + clockSkew)):
 		return fmt.Errorf("exp is more than %s ahead", maxAssertionLife)
-	case c.IssuedAt != nil && c.IssuedAt.Time().After(now.Add(clockSkew)):
+	case c.IssuedAt == nil:
+		return errors.New("iat is missing") // see mark.go
+	case c.IssuedAt.Time().After(now.Add(clockSkew)):
 		return errors.New("iat is in the future")
+	case c.IssuedAt.Time().Before(now.Add(-maxAssertionLife - clockSkew)):
+		return fmt.Errorf("iat is more than %s ago", maxAssertionLife)
 	case c.NotBefore != nil && c.NotBefore.Time().After(now.Add(clockSkew)):
 		return errors.New("nbf is in the future")
 	}
@@ -144,14 +154,21 @@ func (a *assertion) signedBy(client *Client) bool {
 
 // useAssertion uses up the jti of an assertion that has been verified (before,
 // anyone could fill the memory with them).
-func (p *Provider) useAssertion(ctx context.Context, client *Client, a *assertion, now time.Time) error {
+func (p *Provider) useAssertion(ctx context.Context, client *Client, a *assertion, steady time.Time, why purpose) error {
 	key := store.Key("oidc.jti", client.ID, digest(a.claims.ID))
-	life := a.claims.Expiry.Time().Add(clockSkew).Sub(now)
+	life := a.claims.Expiry.Time().Add(clockSkew).Sub(steady)
+	account := p.accounts[client.ID]
+	reserved, ok := account.reserve(p.now(), why, entrySize(len(client.ID)), life)
+	if !ok {
+		return errAccountFull()
+	}
 	fresh, err := p.passing.Add(ctx, key, []byte{1}, life)
 	if err != nil {
+		account.release(reserved)
 		return fmt.Errorf("oidc: remember jti: %w", err)
 	}
 	if !fresh {
+		account.release(reserved) // the first has its own
 		return refuse(invalidClient, "the client assertion is not accepted").because(errors.New("jti was used before"))
 	}
 	return nil

@@ -36,6 +36,8 @@ func TestAssertionRefused(t *testing.T) {
 		"exp 5 minutes ago":         g.portal.assertion(map[string]any{"exp": g.now().Add(-5 * time.Minute).Unix()}),
 		"exp in an hour":            g.portal.assertion(map[string]any{"exp": g.now().Add(time.Hour).Unix()}),
 		"exp is a string":           g.portal.assertion(map[string]any{"exp": fmt.Sprint(g.now().Add(time.Minute).Unix())}),
+		"no iat":                    g.portal.assertion(map[string]any{"iat": nil}),
+		"iat 11 minutes ago":        g.portal.assertion(map[string]any{"iat": g.now().Add(-11 * time.Minute).Unix()}),
 		"iat a minute ahead":        g.portal.assertion(map[string]any{"iat": g.now().Add(61 * time.Second).Unix()}),
 		"nbf a minute ahead":        g.portal.assertion(map[string]any{"nbf": g.now().Add(61 * time.Second).Unix()}),
 		"no jti":                    g.portal.assertion(map[string]any{"jti": nil}),
@@ -66,7 +68,6 @@ func TestAssertionAccepted(t *testing.T) {
 		"iat 8 s ahead":    {"iat": g.now().Add(8 * time.Second).Unix()},
 		"nbf 8 s ahead":    {"nbf": g.now().Add(8 * time.Second).Unix()},
 		"exp 8 s ago":      {"exp": g.now().Add(-8 * time.Second).Unix()},
-		"no iat":           {"iat": nil},
 		"fractional times": {"iat": float64(g.now().UnixMilli()) / 1000},
 	} {
 		if a := g.portal.push(map[string]string{"client_assertion": g.portal.assertion(changed)}); a.status != http.StatusCreated {

@@ -1,9 +1,7 @@
 package oidc
 
 import (
-	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -18,7 +16,11 @@ func (p *Provider) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	client, location, err := p.authorize(w, r)
 	p.record(r, "authorize", client, err)
 	if err != nil {
-		p.noRequest.ServeHTTP(w, r)
+		status := http.StatusNotFound
+		if asProtocolError(err).status >= http.StatusInternalServerError {
+			status = http.StatusServiceUnavailable
+		}
+		p.noRequest(w, r, status)
 		return
 	}
 	w.Header().Set("Location", location)
@@ -63,28 +65,31 @@ func (p *Provider) refuseSilently(r *http.Request, ref string) (string, error) {
 	if req == nil { // another load was faster
 		return "", errNoSuchRequest
 	}
+	p.accounts[req.Client].release(req.Reserved)
 	return p.answer(req, failure(loginRequired, "a one-time password is always asked for")), nil
 }
 
 // readReference reads the two parameters that count, each exactly once, from
 // the query of a GET or the body of a POST (OIDC Core §3.1.2.1).
 func readReference(w http.ResponseWriter, r *http.Request) (clientID, requestURI string, err error) {
-	var values url.Values
+	var form string
 	switch r.Method {
 	case http.MethodGet:
-		if len(r.URL.RawQuery) > maxBody {
+		form = r.URL.RawQuery
+		if len(form) > maxBody {
 			return "", "", refuse(invalidRequest, "the query is too long")
 		}
-		values, err = url.ParseQuery(r.URL.RawQuery)
 	case http.MethodPost:
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		err = r.ParseForm()
-		values = r.PostForm
+		form, err = readBody(w, r)
 	default:
-		err = errors.New("method " + r.Method)
+		err = refuse(invalidRequest, "use GET or POST")
 	}
 	if err != nil {
-		return "", "", refuse(invalidRequest, "the request can't be read").because(err)
+		return "", "", err
+	}
+	values, err := parseValues(form)
+	if err != nil {
+		return "", "", err
 	}
 	if len(values["client_id"]) != 1 || len(values["request_uri"]) != 1 {
 		return "", "", refuse(invalidRequest, "client_id and request_uri are required, once each: push the request to /par")

@@ -1,15 +1,20 @@
 package oidc_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
-	"otpgate/oidc"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"otpgate/internal/store"
+	"otpgate/oidc"
 )
 
 // Nothing that the browser carries changes what the portal has pushed.
@@ -160,11 +165,21 @@ func TestAuthorizeRefuses(t *testing.T) {
 		"two client_id":         authorizePath("portal", requestURI) + "&client_id=portal",
 		"two request_uri":       authorizePath("portal", requestURI) + "&request_uri=x",
 		"malformed":             authorizePath("portal", requestURI) + "&x=%zz",
+		"too many parameters":   authorizePath("portal", requestURI) + strings.Repeat("&x=", 63),
 		"a query beyond bounds": authorizePath("portal", requestURI) + "&x=" + strings.Repeat("x", 64<<10),
 	} {
 		a := g.get(g.browser(), path)
 		if a.status != http.StatusGone || a.header.Get("Location") != "" || a.header.Get("Set-Cookie") != "" {
 			t.Errorf("%s: %d %v", name, a.status, a.header)
+		}
+	}
+	form := strings.TrimPrefix(authorizePath("portal", requestURI), "/authorize?")
+	for name, form := range map[string]string{
+		"nothing": "", "two client_id": form + "&client_id=portal", "too many parameters": form + strings.Repeat("&x=", 63),
+		"beyond bounds": form + "&x=" + strings.Repeat("x", 64<<10),
+	} {
+		if a := g.post(g.browser(), "/authorize", form); a.status != http.StatusGone || a.header.Get("Set-Cookie") != "" {
+			t.Errorf("posted, %s: %d %v", name, a.status, a.header)
 		}
 	}
 	g.load(g.browser(), requestURI) // none of it has used the request up
@@ -220,9 +235,153 @@ func TestPromptNone(t *testing.T) {
 	}
 }
 
+// A page that can't be had now is not told as one that is gone.
+func TestAuthorizeWhileTheStoreFails(t *testing.T) {
+	for _, fault := range []error{store.ErrFull, errors.New("broken")} {
+		broken := &brokenPassing{}
+		g := newGate(t, func(g *gate) { broken.Passing = g.passing; g.passing = broken })
+		requestURI := g.portal.requestURI(nil)
+		broken.fault.Store(&fault)
+		a := g.get(g.browser(), authorizePath("portal", requestURI))
+		if a.status != http.StatusServiceUnavailable || a.header.Get("Location") != "" || a.header.Get("Set-Cookie") != "" {
+			t.Errorf("%v: %d %v", fault, a.status, a.header)
+		}
+		broken.fault.Store(nil)
+		g.load(g.browser(), requestURI)
+	}
+}
+
+// brokenPassing fails while it has a fault.
+type brokenPassing struct {
+	store.Passing
+	fault atomic.Pointer[error]
+}
+
+func (p *brokenPassing) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if fault := p.fault.Load(); fault != nil {
+		return *fault
+	}
+	return p.Passing.Put(ctx, key, value, ttl)
+}
+
+func (p *brokenPassing) Get(ctx context.Context, key string) ([]byte, error) {
+	if fault := p.fault.Load(); fault != nil && !errors.Is(*fault, store.ErrFull) {
+		return nil, *fault
+	}
+	return p.Passing.Get(ctx, key)
+}
+
+// When the request ends, so do the cookies of all its loads in this browser.
+func TestCookiesEndWithTheRequest(t *testing.T) {
+	g := newGate(t)
+	origin, err := url.Parse(g.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, form := range []string{"", "refuse=cancelled"} {
+		browser, requestURI := g.browser(), g.portal.requestURI(nil)
+		other := g.load(browser, g.portal.requestURI(nil))
+		g.load(browser, requestURI)
+		page := g.load(browser, requestURI)
+		if n := len(browser.Jar.Cookies(origin)); n != 3 {
+			t.Fatalf("%d cookies before", n)
+		}
+		g.post(browser, page, form).callback(t)
+		cookies := browser.Jar.Cookies(origin)
+		if len(cookies) != 1 || cookies[0].Name != "__Host-otpgate-"+strings.TrimPrefix(other, "/otp/") {
+			t.Errorf("after %q: %v", form, cookies)
+		}
+		g.post(browser, other, "").callback(t) // another request is not touched
+	}
+}
+
+// The code that was typed is used up, so its browser must not be needed to make
+// use of that.
+func TestBrowserThatLeavesHasPassed(t *testing.T) {
+	g := newGate(t)
+	browser := g.browser()
+	page := g.load(browser, g.portal.requestURI(nil))
+	origin, err := url.Parse(g.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	r := httptest.NewRequestWithContext(gone, http.MethodPost, g.URL+page, nil)
+	for _, c := range browser.Jar.Cookies(origin) {
+		r.AddCookie(c)
+	}
+	location, err := g.provider.Accept(httptest.NewRecorder(), r, strings.TrimPrefix(page, "/otp/"), *g.result.Load())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := g.get(browser, page); a.status != http.StatusGone {
+		t.Errorf("the request is still open: %d", a.status)
+	}
+	u, err := url.Parse(location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := g.portal.redeem(u.Query().Get("code"), nil); a.status != http.StatusOK {
+		t.Errorf("its code: %d %s", a.status, a.body)
+	}
+}
+
+// Of two presses the browser shows the answer to the second.
+func TestSecondPress(t *testing.T) {
+	g := newGate(t)
+	origin, err := url.Parse(g.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	press := func() (page string, first answer, second func() answer) {
+		browser := g.browser()
+		page = g.load(browser, g.portal.requestURI(nil))
+		cookies := browser.Jar.Cookies(origin) // it is on its way before the first answer clears them
+		return page, g.post(browser, page, ""), func() answer {
+			again := g.browser()
+			again.Jar.SetCookies(origin, cookies)
+			return g.post(again, page, "second=1")
+		}
+	}
+
+	page, first, second := press()
+	first.callback(t)
+	if a := second(); a.header.Get("Location") != first.header.Get("Location") {
+		t.Errorf("sent to %s, then to %s", first.header.Get("Location"), a.header.Get("Location"))
+	}
+	if a := g.post(g.browser(), page, "second=1"); a.status != http.StatusGone || a.header.Get("Location") != "" {
+		t.Errorf("another browser: %d %s", a.status, a.header.Get("Location"))
+	}
+	code := first.callback(t).Get("code")
+	if a := g.portal.redeem(code, nil); a.status != http.StatusOK {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := second(); a.status != http.StatusGone {
+		t.Errorf("after the code was redeemed: %d %s", a.status, a.header.Get("Location"))
+	}
+
+	_, _, second = press()
+	g.advance(10 * time.Second)
+	if a := second(); a.status != http.StatusGone {
+		t.Errorf("10 s later: %d %s", a.status, a.header.Get("Location"))
+	}
+
+	browser := g.browser()
+	page = g.load(browser, g.portal.requestURI(nil))
+	if a := g.post(browser, page, "second=1"); a.status != http.StatusGone {
+		t.Errorf("before the first: %d", a.status)
+	}
+}
+
 func TestUnknownPage(t *testing.T) {
 	g := newGate(t)
-	for _, id := range []string{"x", strings.Repeat("A", 26), strings.Repeat("x", 2000), "%00"} {
+	known := strings.TrimPrefix(g.load(g.browser(), g.portal.requestURI(nil)), "/otp/")
+	known = known[:len(known)-1]
+	for _, id := range []string{
+		"x", strings.Repeat("A", 26), strings.Repeat("x", 2000), "%00", known, known + "1", known + "-0", known + "00", known + "+0",
+		strings.Repeat("%00", 43) + "-0", strings.Repeat("A", 43) + "-0",
+	} {
 		if a := g.get(g.browser(), "/otp/"+id); a.status != http.StatusGone {
 			t.Errorf("%.30q: %d", id, a.status)
 		}

@@ -14,13 +14,14 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// DefaultACR is the authentication context that a realm's ID tokens carry
-// unless the realm chooses another.
+// DefaultACR is the authentication context that says: a one-time password was
+// right.
 const DefaultACR = "urn:otpgate:acr:otp"
 
 // The limits of a client's registration.
 const (
 	maxClientID     = 255  // octets; it is a metrics label and part of a record key
+	maxACR          = 255  // octets; it stands in every grant
 	maxClientKeys   = 16   // an assertion without kid is tried against each
 	maxRedirectURIs = 64   // compared one by one at every pushed request
 	minRSABits      = 2048 // FAPI 2.0 Security Profile §5.4.1
@@ -64,6 +65,8 @@ func (c *Client) check() error {
 		return errors.New("realm: is missing")
 	case c.ACR == "":
 		return errors.New("acr: is missing")
+	case !printable(c.ACR, maxACR):
+		return fmt.Errorf("acr: must be at most %d printable characters", maxACR)
 	case len(c.RedirectURIs) == 0 || len(c.RedirectURIs) > maxRedirectURIs:
 		return fmt.Errorf("redirect_uris: must be 1 to %d", maxRedirectURIs)
 	case len(c.Keys.Keys) == 0 || len(c.Keys.Keys) > maxClientKeys:

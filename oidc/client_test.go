@@ -1,12 +1,13 @@
 package oidc_test
 
 import (
-	"otpgate/oidc"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"otpgate/oidc"
 )
 
 // A client that could not be safe is refused before anything runs.

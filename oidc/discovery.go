@@ -42,7 +42,9 @@ func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
 			SubjectTypesSupported:             []string{"public"},
 			IDTokenSigningAlgValuesSupported:  []string{"ES256"},
 			TokenEndpointAuthMethodsSupported: []oidc.AuthMethod{oidc.AuthMethodPrivateKeyJWT},
+
 			TokenEndpointAuthSigningAlgValuesSupported: algorithms,
+
 			ClaimsSupported:               []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr"},
 			CodeChallengeMethodsSupported: []oidc.CodeChallengeMethod{oidc.CodeChallengeMethodS256},
 			UILocalesSupported:            locales,

@@ -26,9 +26,19 @@
 // Loading /authorize consumes nothing (FAPI 2.0 Security Profile §5.3.2.2): a
 // person reloads, goes back, opens a second tab, and each load is one more
 // transaction of the same request. The request is consumed when it ends, once,
-// whichever transaction ends it. A code is consumed by the first redemption,
-// right or wrong. All of it is store.Passing: lost at a restart, and then every
-// step answers as if it had expired.
+// whichever transaction ends it, and its transactions and their cookies go with
+// it; for ten seconds a second press of the button gets the answer of the first.
+// A code is consumed by the first redemption, right or wrong. All of it is
+// store.Passing: lost at a restart, and then every step answers as if it had
+// expired. That used assertions are forgotten too is made up for by a mark on
+// disk (mark.go).
+//
+// # Room
+//
+// A client pays for what is kept for it: at /par, before anything is stored, all
+// that the log-in may come to need is reserved on the client's account
+// (account.go), so that one portal can't shut out another, and a code that a
+// customer has typed is never lost for want of room.
 //
 // # What is whose
 //

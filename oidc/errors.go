@@ -1,12 +1,15 @@
 package oidc
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
-	"otpgate/internal/store"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"otpgate/internal/store"
 )
 
 // The error codes, and where each is defined.
@@ -26,12 +29,17 @@ const (
 	invalidAuthorizations = "invalid_authorization_details"     // RFC 9396 §5
 )
 
-// Refusals are logged one by one up to this many in a second; the counter has
-// them all. Whoever can reach the port can cause them.
+// Refusals are logged one by one up to this many in a second, and failures
+// likewise; the counter has them all. Whoever can reach the port can cause
+// refusals, and a broken disk makes every request a failure.
 const (
-	refusalsLogged = 10
-	refusalsBurst  = 100
+	linesLogged = 10
+	linesBurst  = 100
 )
+
+// cancelled is what a request comes to in the counter that its sender did not
+// wait for.
+const cancelled = "cancelled"
 
 // protocolError is a refusal in the words of the standard. What it says goes to
 // the client; cause goes to the log.
@@ -106,19 +114,35 @@ func (p *Provider) record(r *http.Request, endpoint string, client *Client, err 
 		return
 	}
 	e := asProtocolError(err)
+	failure := e.status >= http.StatusInternalServerError
+	if failure && (errors.Is(err, context.Canceled) || r.Context().Err() != nil) {
+		p.requests.WithLabelValues(endpoint, name, cancelled).Inc()
+		p.log.DebugContext(r.Context(), "oidc request cancelled", "endpoint", endpoint, "client", name, "from", r.RemoteAddr, "error", err)
+		return
+	}
 	p.requests.WithLabelValues(endpoint, name, e.code).Inc()
 	switch {
-	case e.status >= http.StatusInternalServerError:
-		p.log.ErrorContext(r.Context(), "oidc request failed", "endpoint", endpoint, "client", name, "from", r.RemoteAddr, "error", err)
-	case p.logLimit.Allow():
+	case failure && e.code == serverError:
+		p.logFailure(r, slog.LevelError, endpoint, name, err)
+	case failure:
+		p.logFailure(r, slog.LevelWarn, endpoint, name, err)
+	case p.refused.Allow():
 		p.log.InfoContext(r.Context(), "oidc request refused", "endpoint", endpoint, "client", name, "from", r.RemoteAddr, "reason", err)
+	}
+}
+
+// logFailure logs what isn't the sender's fault alone, if there is not too much
+// of it.
+func (p *Provider) logFailure(r *http.Request, level slog.Level, endpoint, client string, err error) {
+	if p.failed.Allow() {
+		p.log.Log(r.Context(), level, "oidc request failed", "endpoint", endpoint, "client", client, "from", r.RemoteAddr, "error", err)
 	}
 }
 
 func newRequestCounter() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "otpgate_oidc_requests_total",
-		Help: "Requests to the OIDC door, by what became of them: ok, or the error code.",
+		Help: "Requests to the OIDC door, by what became of them: ok, the error code, or cancelled.",
 	}, []string{"endpoint", "client", "result"})
 }
 

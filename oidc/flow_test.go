@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"otpgate/oidc"
-	"otpgate/verifier"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/oauth2"
+
+	"otpgate/oidc"
+	"otpgate/verifier"
 )
 
 // The whole journey, checked by relying-party libraries that aren't ours.
@@ -291,7 +292,7 @@ func TestCounter(t *testing.T) {
 	g.portal.push(map[string]string{"scope": "profile"})
 	g.post(g.Client(), "/par", "client_id=someone")
 	const want = `
-# HELP otpgate_oidc_requests_total Requests to the OIDC door, by what became of them: ok, or the error code.
+# HELP otpgate_oidc_requests_total Requests to the OIDC door, by what became of them: ok, the error code, or cancelled.
 # TYPE otpgate_oidc_requests_total counter
 otpgate_oidc_requests_total{client="portal",endpoint="authorize",result="ok"} 1
 otpgate_oidc_requests_total{client="portal",endpoint="par",result="invalid_scope"} 1

@@ -37,32 +37,38 @@ func readForm(w http.ResponseWriter, r *http.Request) (params, error) {
 	if r.URL.RawQuery != "" {
 		return nil, refuse(invalidRequest, "parameters belong in the body, not in the URL")
 	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	return parseForm(body)
+}
+
+// readBody returns the body of a posted form.
+func readBody(w http.ResponseWriter, r *http.Request) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return nil, refuse(invalidRequest, "the body must be application/x-www-form-urlencoded")
+		return "", refuse(invalidRequest, "the body must be application/x-www-form-urlencoded")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return nil, &protocolError{
+		return "", &protocolError{
 			status: http.StatusRequestEntityTooLarge, code: invalidRequest,
 			description: fmt.Sprintf("the body is larger than %d bytes", maxBody), // RFC 9126 §2.3
 		}
 	}
 	if err != nil {
-		return nil, refuse(invalidRequest, "the body can't be read").because(err)
+		return "", refuse(invalidRequest, "the body can't be read").because(err)
 	}
-	return parseForm(string(body))
+	return string(body), nil
 }
 
 // parseForm parses a form strictly. An empty parameter counts as left out; one
 // that is there twice is an error (RFC 6749 §3.1, §3.2).
 func parseForm(body string) (params, error) {
-	if strings.Count(body, "&") >= maxParams {
-		return nil, refuse(invalidRequest, fmt.Sprintf("more than %d parameters", maxParams))
-	}
-	values, err := url.ParseQuery(body)
+	values, err := parseValues(body)
 	if err != nil {
-		return nil, refuse(invalidRequest, "the form is malformed").because(err)
+		return nil, err
 	}
 	form := make(params, len(values))
 	for name, vs := range values {
@@ -77,6 +83,18 @@ func parseForm(body string) (params, error) {
 		}
 	}
 	return form, nil
+}
+
+// parseValues parses a form or a query of at most maxParams.
+func parseValues(form string) (url.Values, error) {
+	if strings.Count(form, "&") >= maxParams {
+		return nil, refuse(invalidRequest, fmt.Sprintf("more than %d parameters", maxParams))
+	}
+	values, err := url.ParseQuery(form)
+	if err != nil {
+		return nil, refuse(invalidRequest, "the form is malformed").because(err)
+	}
+	return values, nil
 }
 
 // printable reports whether s has 1 to limit octets of UTF-8 that can be shown

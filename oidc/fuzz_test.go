@@ -81,7 +81,7 @@ func FuzzAssertion(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := a.verify(client, "https://gate.example", time.Unix(0, 0)); err == nil {
+		if err := a.verify(client, "https://gate.example", time.Unix(0, 0), time.Unix(0, 0)); err == nil {
 			t.Errorf("verified: %q", raw)
 		}
 	})

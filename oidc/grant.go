@@ -5,13 +5,13 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"otpgate/internal/store"
-	"otpgate/verifier"
 	"time"
 
 	"github.com/zitadel/oidc/v3/pkg/oidc"
+
+	"otpgate/internal/store"
+	"otpgate/verifier"
 )
 
 // codeLife is what FAPI 2.0 Security Profile §5.3.2.1 allows at most.
@@ -20,17 +20,19 @@ const codeLife = 60 * time.Second
 // grant is what an authorization code stands for: this customer has passed, for
 // this client, in answer to this request. It is the library's op.AuthRequest.
 type grant struct {
-	Client      string    `json:"client"`
-	RedirectURI string    `json:"redirect_uri"`
-	Challenge   string    `json:"challenge"`
-	Nonce       string    `json:"nonce,omitempty"`
-	Subject     string    `json:"subject"`
-	ACR         string    `json:"acr"`
-	AMR         []string  `json:"amr"`
-	AuthTime    time.Time `json:"auth_time"`
+	Client      string      `json:"client"`
+	RedirectURI string      `json:"redirect_uri"`
+	Challenge   string      `json:"challenge"`
+	Nonce       string      `json:"nonce,omitempty"`
+	Subject     string      `json:"subject"`
+	ACR         string      `json:"acr"`
+	AMR         []string    `json:"amr"`
+	AuthTime    time.Time   `json:"auth_time"`
+	Transaction string      `json:"transaction"` // the one that was accepted
+	Reserved    reservation `json:"reserved"`    // of the request, on the client's account
 }
 
-func newGrant(req *request, client *Client, result verifier.Result) *grant {
+func newGrant(req *request, client *Client, result verifier.Result, transaction string) *grant {
 	return &grant{
 		Client:      req.Client,
 		RedirectURI: req.RedirectURI,
@@ -40,6 +42,8 @@ func newGrant(req *request, client *Client, result verifier.Result) *grant {
 		ACR:         client.ACR,
 		AMR:         methods(result.Carrier),
 		AuthTime:    result.At,
+		Transaction: transaction,
+		Reserved:    req.Reserved,
 	}
 }
 
@@ -59,13 +63,13 @@ func methods(carrier verifier.Carrier) []string {
 func codeKey(code string) string { return store.Key("oidc.code", digest(code)) }
 
 // issueCode keeps g for codeLife and returns the code that redeems it.
-func (s *storage) issueCode(ctx context.Context, g *grant) (code string, err error) {
-	value, err := json.Marshal(g)
+func (p *Provider) issueCode(ctx context.Context, g *grant) (code string, err error) {
+	value, err := encode(g)
 	if err != nil {
-		return "", fmt.Errorf("oidc: encode grant: %w", err)
+		return "", err
 	}
 	code = newSecret()
-	if err := s.passing.Put(context.WithoutCancel(ctx), codeKey(code), value, codeLife); err != nil {
+	if err := p.passing.Put(ctx, codeKey(code), value, codeLife); err != nil {
 		return "", fmt.Errorf("oidc: keep code: %w", err)
 	}
 	return code, nil
@@ -73,9 +77,17 @@ func (s *storage) issueCode(ctx context.Context, g *grant) (code string, err err
 
 // takeCode uses code up and returns its grant; nil if it was never issued, has
 // expired or was used up before.
-func (s *storage) takeCode(ctx context.Context, code string) (*grant, error) {
-	value, err := s.passing.Take(ctx, codeKey(code))
-	return decode[grant](value, err)
+func (p *Provider) takeCode(ctx context.Context, code string) (*grant, error) {
+	value, err := p.passing.Take(ctx, codeKey(code))
+	g, err := decode[grant](value, err)
+	if g == nil {
+		return nil, err
+	}
+	if err := p.forgetAnswer(ctx, g.Transaction); err != nil {
+		return nil, err
+	}
+	p.accounts[g.Client].release(g.Reserved)
+	return g, nil
 }
 
 // proves reports whether verifier is what the code challenge was made from

@@ -17,10 +17,6 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"otpgate/internal/store/bolt"
-	"otpgate/internal/store/memory"
-	"otpgate/oidc"
-	"otpgate/verifier"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,6 +27,12 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/text/language"
+
+	"otpgate/internal/store"
+	"otpgate/internal/store/bolt"
+	"otpgate/internal/store/memory"
+	"otpgate/oidc"
+	"otpgate/verifier"
 )
 
 const (
@@ -50,11 +52,14 @@ type gate struct {
 	metrics  *prometheus.Registry
 	log      *syncBuffer
 	database string
+	records  store.Records
+	passing  store.Passing
 	portal   *portal // the client "portal"
 	other    *portal // the client "other"
 
-	ahead  atomic.Int64 // ns that the clock was moved ahead
-	result atomic.Pointer[verifier.Result]
+	handler atomic.Pointer[http.ServeMux]
+	ahead   atomic.Int64 // ns that the clock was moved ahead
+	result  atomic.Pointer[verifier.Result]
 }
 
 // portal is a client with its key.
@@ -71,9 +76,10 @@ type portal struct {
 // newGate starts a gate. setup may change its clients and its database.
 func newGate(t *testing.T, setup ...func(*gate)) *gate {
 	t.Helper()
-	mux := http.NewServeMux()
-	g := &gate{Server: httptest.NewTLSServer(mux), t: t, metrics: prometheus.NewRegistry(), log: new(syncBuffer)}
+	g := &gate{t: t, log: new(syncBuffer)}
+	g.Server = httptest.NewTLSServer(http.HandlerFunc(g.serve))
 	t.Cleanup(g.Close)
+	g.passing = memory.New(g.now, 2*oidc.ClientBytes)
 	g.result.Store(&verifier.Result{Outcome: verifier.Accepted, Carrier: verifier.Software, At: g.now()})
 	g.portal = g.newPortal("portal", newECKey(t), jose.ES256)
 	g.other = g.newPortal("other", newECKey(t), jose.ES256)
@@ -81,35 +87,60 @@ func newGate(t *testing.T, setup ...func(*gate)) *gate {
 	for _, change := range setup {
 		change(g)
 	}
-	provider, err := g.newProvider(g.portal.client(), g.other.client())
-	if err != nil {
-		t.Fatal(err)
+	g.start()
+	return g
+}
+
+// restart starts the gate anew, as a process does: what isn't on disk is gone.
+func (g *gate) restart() {
+	g.t.Helper()
+	if err := g.records.Close(); err != nil {
+		g.t.Fatal(err)
 	}
-	g.provider = provider
+	g.passing = memory.New(g.now, 2*oidc.ClientBytes)
+	g.start()
+}
+
+func (g *gate) start() {
+	g.t.Helper()
+	var err error
+	g.metrics = prometheus.NewRegistry()
+	if g.provider, err = g.newProvider(g.portal.client(), g.other.client()); err != nil {
+		g.t.Fatal(err)
+	}
+	mux := http.NewServeMux()
 	g.provider.Mount(mux)
 	mux.HandleFunc("GET /otp/{id}", g.showPage)
 	mux.HandleFunc("POST /otp/{id}", g.postCode)
-	return g
+	g.handler.Store(mux)
 }
+
+func (g *gate) serve(w http.ResponseWriter, r *http.Request) { g.handler.Load().ServeHTTP(w, r) }
 
 func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 	records, err := bolt.Open(g.database, bolt.Options{})
 	if err != nil {
 		return nil, err
 	}
+	g.records = records
 	g.t.Cleanup(func() { records.Close() })
 	return oidc.New(g.t.Context(), oidc.Config{
-		Issuer:    g.URL,
-		Clients:   clients,
-		Locales:   []language.Tag{language.Japanese, language.English},
-		Passing:   memory.New(g.now),
-		Records:   records,
-		Seal:      openSeal{},
-		CodePage:  func(id string) string { return "/otp/" + id },
-		NoRequest: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }),
-		Now:       g.now,
-		Logger:    slog.New(slog.NewTextHandler(g.log, nil)),
-		Metrics:   g.metrics,
+		Issuer:   g.URL,
+		Clients:  clients,
+		Locales:  []language.Tag{language.Japanese, language.English},
+		Passing:  g.passing,
+		Records:  records,
+		Seal:     openSeal{},
+		CodePage: func(id string) string { return "/otp/" + id },
+		NoRequest: func(w http.ResponseWriter, _ *http.Request, status int) {
+			if status == http.StatusNotFound {
+				status = http.StatusGone // not to be taken for a route that isn't there
+			}
+			w.WriteHeader(status)
+		},
+		Now:     g.now,
+		Logger:  slog.New(slog.NewTextHandler(g.log, nil)),
+		Metrics: g.metrics,
 	})
 }
 
@@ -134,14 +165,17 @@ func (g *gate) showPage(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(request)
 }
 
-// postCode ends the request: refused if the form says why, else accepted.
+// postCode ends the request: refused if the form says why, else accepted. A
+// second press of the button says that it is one.
 func (g *gate) postCode(w http.ResponseWriter, r *http.Request) {
 	var location string
 	var err error
 	if why := r.PostFormValue("refuse"); why != "" {
-		location, err = g.provider.Refuse(r, r.PathValue("id"), oidc.Refusal(why))
+		location, err = g.provider.Refuse(w, r, r.PathValue("id"), oidc.Refusal(why))
+	} else if r.PostFormValue("second") != "" {
+		location, err = g.provider.Answered(r, r.PathValue("id"))
 	} else {
-		location, err = g.provider.Accept(r, r.PathValue("id"), *g.result.Load())
+		location, err = g.provider.Accept(w, r, r.PathValue("id"), *g.result.Load())
 	}
 	if err != nil {
 		http.Error(w, err.Error(), g.pageError(err))

@@ -11,11 +11,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"otpgate/internal/store"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/zitadel/oidc/v3/pkg/op"
+
+	"otpgate/internal/store"
 )
 
 // Sealer keeps secrets from whoever can read the database. A sealed value opens

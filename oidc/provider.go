@@ -8,13 +8,15 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"otpgate/internal/store"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/zitadel/oidc/v3/pkg/op"
 	"golang.org/x/text/language"
 	"golang.org/x/time/rate"
+
+	"otpgate/internal/store"
 )
 
 // Config is what a Provider is made of. All fields are required.
@@ -24,37 +26,46 @@ type Config struct {
 	Clients []Client
 	Locales []language.Tag // the languages of the code page
 
-	Passing store.Passing
-	Records store.Records // for the signing keys
+	Passing store.Passing // with room for ClientBytes of each client
+	Records store.Records // for the signing keys and the marks of assertions
 	Seal    Sealer
 
 	// CodePage is the path of the page that asks for the code of transaction
 	// id, on the issuer's origin.
 	CodePage func(id string) string
-	// NoRequest answers a browser at /authorize whose request is unknown,
-	// expired or ended. There is no address that it could safely be sent to.
-	NoRequest http.Handler
+	// NoRequest answers a browser at /authorize with a page, since there is no
+	// address that it could safely be sent to. status is 404 if its request is
+	// unknown, expired or ended; 503 if that can't be said now, and the same
+	// address may lead on in a moment.
+	NoRequest func(w http.ResponseWriter, r *http.Request, status int)
 
 	Now     func() time.Time
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 }
 
-// Provider is the OIDC door. Safe for concurrent use; immutable once made.
+// Provider is the OIDC door. Safe for concurrent use; its fields don't change
+// once it is made.
 type Provider struct {
 	issuer    string
 	clients   map[string]*Client
+	accounts  map[string]*account // by client id
+	marks     map[string]*mark    // by client id
 	discovery []byte
 
 	passing   store.Passing
+	loading   sync.Mutex // held while the loads of a request change: Passing has no way to change a value
+	records   store.Records
 	storage   *storage
 	tokens    *op.Provider
 	codePage  func(id string) string
-	noRequest http.Handler
+	noRequest func(w http.ResponseWriter, r *http.Request, status int)
 
 	now      func() time.Time
+	steady   steadyClock
 	log      *slog.Logger
-	logLimit *rate.Limiter
+	refused  *rate.Limiter          // of log lines about refusals
+	failed   *rate.Limiter          // of log lines about failures
 	requests *prometheus.CounterVec // by endpoint, client, result
 }
 
@@ -72,17 +83,28 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	marks, err := loadMarks(ctx, c.Records, clients)
+	if err != nil {
+		return nil, err
+	}
 	p := &Provider{
 		issuer:    c.Issuer,
 		clients:   clients,
+		accounts:  make(map[string]*account, len(clients)),
+		marks:     marks,
 		passing:   c.Passing,
-		storage:   &storage{keys: keys, passing: c.Passing, now: c.Now},
+		records:   c.Records,
+		storage:   &storage{keys: keys, now: c.Now},
 		codePage:  c.CodePage,
 		noRequest: c.NoRequest,
 		now:       c.Now,
 		log:       c.Logger,
-		logLimit:  rate.NewLimiter(refusalsLogged, refusalsBurst),
+		refused:   rate.NewLimiter(linesLogged, linesBurst),
+		failed:    rate.NewLimiter(linesLogged, linesBurst),
 		requests:  newRequestCounter(),
+	}
+	for id := range clients {
+		p.accounts[id] = newAccount(c.Now())
 	}
 	if err := c.Metrics.Register(p.requests); err != nil {
 		return nil, fmt.Errorf("oidc: metrics: %w", err)

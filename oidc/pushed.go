@@ -4,10 +4,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
-	"otpgate/verifier"
 	"slices"
 	"strings"
 	"time"
+
+	"otpgate/verifier"
 )
 
 const requestURIPrefix = "urn:ietf:params:oauth:request_uri:" // RFC 9126 §2.2
@@ -20,13 +21,16 @@ const (
 	maxLocale  = 35  // octets; RFC 5646 §4.4.1
 )
 
+// localeAlphabet is what language tags are made of (RFC 5646 §2.1).
+const localeAlphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+
 // servePushed is the pushed authorization request endpoint (RFC 9126 §2).
 func (p *Provider) servePushed(w http.ResponseWriter, r *http.Request) (*Client, error) {
 	form, err := readForm(w, r)
 	if err != nil {
 		return nil, err
 	}
-	client, err := p.authenticate(r.Context(), form)
+	client, err := p.authenticate(r.Context(), form, beginning)
 	if err != nil {
 		return client, err
 	}
@@ -157,8 +161,8 @@ func checkEchoes(_ *Client, form params) error {
 // read is passed over (OIDC Core §3.1.2.1).
 func locales(wish string) []string {
 	var tags []string
-	for _, tag := range strings.Fields(wish) {
-		if len(tag) <= maxLocale && len(tags) < maxLocales {
+	for tag := range strings.FieldsSeq(wish) {
+		if len(tag) <= maxLocale && strings.Trim(tag, localeAlphabet) == "" && len(tags) < maxLocales {
 			tags = append(tags, tag)
 		}
 	}

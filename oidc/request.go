@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,10 +9,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"otpgate/internal/store"
-	"strconv"
 	"strings"
 	"time"
+
+	"otpgate/internal/store"
 )
 
 // How long things live. A request outlives its request_uri by a transaction,
@@ -22,21 +23,18 @@ const (
 	requestLife     = requestURILife + transactionLife
 )
 
-// maxLoads is how many transactions one request may open: reloads and tabs of
-// a person, not a way to fill the memory with one pushed request.
-const maxLoads = 16
-
 // request is what a portal has pushed, checked.
 type request struct {
-	Client      string    `json:"client"`
-	RedirectURI string    `json:"redirect_uri"`
-	Subject     string    `json:"subject"` // login_hint: the customer
-	Challenge   string    `json:"challenge"`
-	State       string    `json:"state,omitempty"`
-	Nonce       string    `json:"nonce,omitempty"`
-	Locales     []string  `json:"locales,omitempty"`
-	PromptNone  bool      `json:"prompt_none,omitempty"`
-	LoadBefore  time.Time `json:"load_before"` // when the request_uri expires
+	Client      string      `json:"client"`
+	RedirectURI string      `json:"redirect_uri"`
+	Subject     string      `json:"subject"` // login_hint: the customer
+	Challenge   string      `json:"challenge"`
+	State       string      `json:"state,omitempty"`
+	Nonce       string      `json:"nonce,omitempty"`
+	Locales     []string    `json:"locales,omitempty"`
+	PromptNone  bool        `json:"prompt_none,omitempty"`
+	LoadBefore  time.Time   `json:"load_before"` // when the request_uri expires
+	Reserved    reservation `json:"reserved"`    // on the client's account
 }
 
 // requestKey is where the request is kept until it ends. Taking it away is what
@@ -44,14 +42,22 @@ type request struct {
 // the memory opens nothing.
 func requestKey(ref string) string { return store.Key("oidc.request", ref) }
 
-// saveRequest keeps req and returns the secret part of its request_uri.
+// saveRequest keeps req and returns the secret part of its request_uri. Room for
+// all that it may come to need is reserved first, so that nobody who has typed a
+// code is turned away for want of it.
 func (p *Provider) saveRequest(ctx context.Context, req request) (secret string, err error) {
-	value, err := json.Marshal(req)
+	account := p.accounts[req.Client]
+	var ok bool
+	if req.Reserved, ok = account.reserve(p.now(), beginning, p.size(&req), requestLife+codeLife); !ok {
+		return "", errAccountFull()
+	}
+	value, err := encode(req)
 	if err != nil {
-		return "", fmt.Errorf("oidc: encode request: %w", err)
+		return "", err
 	}
 	secret = newSecret()
 	if err := p.passing.Put(ctx, requestKey(digest(secret)), value, requestLife); err != nil {
+		account.release(req.Reserved)
 		return "", fmt.Errorf("oidc: keep request: %w", err)
 	}
 	return secret, nil
@@ -63,26 +69,20 @@ func (p *Provider) loadRequest(ctx context.Context, ref string) (*request, error
 	return decode[request](value, err)
 }
 
-// endRequest ends the request ref. Of all callers one gets it, the others nil.
+// endRequest ends the request ref, with all its loads. Of all callers one gets
+// it, the others nil; that one gives back its reservation, or passes it on.
 func (p *Provider) endRequest(ctx context.Context, ref string) (*request, error) {
+	p.loading.Lock() // a load that comes in between would outlive its request
+	defer p.loading.Unlock()
 	value, err := p.passing.Take(ctx, requestKey(ref))
-	return decode[request](value, err)
-}
-
-// countLoad claims one of the places for transactions of the request ref; false
-// if none is left.
-func (p *Provider) countLoad(ctx context.Context, ref string) (bool, error) {
-	for i := range maxLoads {
-		key := store.Key("oidc.load", ref, strconv.Itoa(i))
-		free, err := p.passing.Add(ctx, key, []byte{1}, requestLife)
-		if err != nil {
-			return false, fmt.Errorf("oidc: count load: %w", err)
-		}
-		if free {
-			return true, nil
-		}
+	req, err := decode[request](value, err)
+	if req == nil {
+		return nil, err
 	}
-	return false, nil
+	if _, err := p.passing.Take(ctx, loadsKey(ref)); err != nil {
+		return nil, fmt.Errorf("oidc: end loads: %w", err)
+	}
+	return req, nil
 }
 
 // answer is the address that takes an authorization response back to the
@@ -120,12 +120,27 @@ func decode[T any](value []byte, err error) (*T, error) {
 	return v, nil
 }
 
+// encode is json.Marshal without its escapes for HTML, which make six bytes of
+// one.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("oidc: encode passing value: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
 // newSecret is 256 bits that nobody can guess, in 43 characters of URL.
 func newSecret() string {
 	var secret [32]byte
 	rand.Read(secret[:])
 	return base64.RawURLEncoding.EncodeToString(secret[:])
 }
+
+// digestLength is that of what digest returns.
+const digestLength = 43
 
 // digest names a secret without telling it.
 func digest(secret string) string {

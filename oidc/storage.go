@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"otpgate/internal/store"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -19,12 +18,10 @@ const (
 	accessTokenLife = time.Minute
 )
 
-// storage is the library's view of our data (op.Storage): the signing keys, and
-// codes that can be read once.
+// storage is the library's view of our data (op.Storage): the signing keys.
 type storage struct {
-	keys    *keys
-	passing store.Passing
-	now     func() time.Time
+	keys *keys
+	now  func() time.Time
 }
 
 func (s *storage) SigningKey(context.Context) (op.SigningKey, error) { return s.keys.signing, nil }
@@ -35,19 +32,7 @@ func (s *storage) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorith
 	return []jose.SignatureAlgorithm{jose.ES256}, nil
 }
 
-// AuthRequestByCode uses the code up: whoever looks has redeemed it.
-func (s *storage) AuthRequestByCode(ctx context.Context, code string) (op.AuthRequest, error) {
-	g, err := s.takeCode(ctx, code)
-	if err != nil {
-		return nil, err
-	}
-	if g == nil {
-		return nil, oidc.ErrInvalidGrant()
-	}
-	return g, nil
-}
-
-// DeleteAuthRequest has nothing to do: the code is gone since it was read.
+// DeleteAuthRequest has nothing to do: the code is gone since it was redeemed.
 func (s *storage) DeleteAuthRequest(context.Context, string) error { return nil }
 
 // CreateAccessToken names the access token that OIDC Core §3.1.3.3 demands. No
@@ -98,6 +83,10 @@ func (s *storage) CreateAuthRequest(context.Context, *oidc.AuthRequest, string) 
 }
 
 func (s *storage) AuthRequestByID(context.Context, string) (op.AuthRequest, error) {
+	return nil, errNotOffered
+}
+
+func (s *storage) AuthRequestByCode(context.Context, string) (op.AuthRequest, error) {
 	return nil, errNotOffered
 }
 

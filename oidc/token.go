@@ -14,7 +14,7 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) (*Client, 
 	if err != nil {
 		return nil, err
 	}
-	client, err := p.authenticate(r.Context(), form)
+	client, err := p.authenticate(r.Context(), form, finishing)
 	if err != nil {
 		return client, err
 	}
@@ -45,7 +45,7 @@ func (p *Provider) redeem(r *http.Request, client *Client, form params) (*grant,
 	if form["code"] == "" {
 		return nil, refuse(invalidRequest, "code is required")
 	}
-	g, err := p.storage.takeCode(r.Context(), form["code"])
+	g, err := p.takeCode(r.Context(), form["code"])
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,12 @@
 package verifier
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"time"
+
+	"otpgate/internal/store"
 )
 
 // Attempt is one try of one person to show a one-time code, as a door hands it
@@ -15,6 +19,16 @@ type Attempt struct {
 	Door   string // "radius", "oidc": for the audit log
 	Client string // the NAS or relying party, by its name in gateway.yaml
 	From   string // where the person is, as far as the door knows; may be empty
+	// Login names this log-in among those of the client, where the door can
+	// tell (a browser's transaction): if a next code is wanted, only the same
+	// log-in may bring it. Empty where it can't.
+	Login string
+}
+
+// login is a digest of which log-in the attempt belongs to.
+func (a Attempt) login() uint64 {
+	sum := sha256.Sum256([]byte(store.Key(a.Door, a.Client, a.Login)))
+	return binary.BigEndian.Uint64(sum[:])
 }
 
 // Match reports whether code is what the person's answer was made from. It
@@ -27,7 +41,7 @@ type Match func(code string) bool
 // to digits (full width, spaces, hyphens) is undone first; see Normalise.
 func Typed(input string) Match {
 	typed := []byte(Normalise(input))
-	return func(code string) bool { return subtle.ConstantTimeCompare(typed, []byte(code)) == 1 }
+	return func(code string) bool { return len(typed) > 0 && subtle.ConstantTimeCompare(typed, []byte(code)) == 1 }
 }
 
 // Outcome is what the gate decided. The set is closed; its exact value is for
@@ -39,6 +53,7 @@ type Outcome string
 const (
 	Accepted     Outcome = "accepted"
 	Wrong        Outcome = "wrong"          // no candidate step matches; counted
+	NextCode     Outcome = "next_code"      // right but far off: the next code is wanted too; counted as wrong until it comes
 	Replayed     Outcome = "replayed"       // the step was accepted before; neither passes nor counts
 	Locked       Outcome = "locked"         // too many wrong in a row before this one; nothing was compared
 	Suspended    Outcome = "suspended"      // a token exists but is suspended
@@ -55,9 +70,10 @@ type Result struct {
 	// or this wrong code was the last one allowed.
 	Locked bool
 	// TriesLeft is how many wrong codes in a row are still allowed after a
-	// Wrong; 0 otherwise.
+	// Wrong, NextCode or Replayed; 0 otherwise.
 	TriesLeft int
 	Serial    string    // of the token that was accepted
+	Receipt   Receipt   // of the step that the code granted; zero for a log-in
 	Carrier   Carrier   // of the token that was accepted
 	At        time.Time // when it was decided
 }

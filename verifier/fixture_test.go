@@ -1,13 +1,12 @@
 package verifier_test
 
 import (
+	"bytes"
 	"context"
-	"otpgate/internal/audit"
-	"otpgate/internal/store"
-	"otpgate/internal/store/bolt"
-	"otpgate/internal/store/seal"
-	"otpgate/verifier"
-	"otpgate/verifier/otp"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -15,22 +14,30 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"otpgate/internal/audit"
+	"otpgate/internal/store"
+	"otpgate/internal/store/bolt"
+	"otpgate/internal/store/seal"
+	"otpgate/verifier"
+	"otpgate/verifier/otp"
 )
 
 // gate is a verifier over a real database, with a clock and a log that the
 // test holds.
 type gate struct {
 	*verifier.Verifier
-	t    *testing.T
-	log  *memoryLog
-	now  time.Time
-	keys map[string][]byte // by serial
-	path string
-	db   *bolt.Store
-	kek  seal.Master
+	t     testing.TB
+	log   *memoryLog
+	now   time.Time
+	keys  map[string][]byte // by serial
+	path  string
+	db    *bolt.Store
+	kek   seal.Master
+	lines bytes.Buffer // the log
 }
 
-func newGate(t *testing.T) *gate {
+func newGate(t testing.TB) *gate {
 	dir := t.TempDir()
 	master, err := seal.CreateMaster(filepath.Join(dir, "master.key"))
 	if err != nil {
@@ -49,11 +56,12 @@ func newGate(t *testing.T) *gate {
 			"retail": {ID: "retail", OTP: params(60), Lockout: verifier.Lockout{Consecutive: 10}},
 			"staff":  {ID: "staff", OTP: params(30), Lockout: verifier.Lockout{Consecutive: 10}},
 		},
-		Now:   func() time.Time { return g.now },
-		Tries: verifier.NewTries(prometheus.NewRegistry()),
+		Now:     func() time.Time { return g.now },
+		Log:     slog.New(slog.NewTextHandler(&g.lines, nil)),
+		Metrics: verifier.NewMetrics(prometheus.NewRegistry()),
 	}
 	g.open()
-	t.Cleanup(func() { g.must(g.db.Close()) })
+	t.Cleanup(g.close)
 	return g
 }
 
@@ -70,6 +78,12 @@ func (g *gate) open() {
 	g.db, g.Records, g.Seal = db, db, box
 }
 
+func (g *gate) close() {
+	if err := g.db.Close(); err != nil && !errors.Is(err, store.ErrClosed) {
+		g.t.Error(err)
+	}
+}
+
 func (g *gate) reopen() {
 	g.t.Helper()
 	g.must(g.db.Close())
@@ -78,10 +92,19 @@ func (g *gate) reopen() {
 
 func (g *gate) advance(d time.Duration) { g.now = g.now.Add(d) }
 
+// because is a clerk who gives that reason.
+func because(reason string) verifier.By { return verifier.By{Who: "clerk", Reason: reason} }
+
+func (g *gate) addUser(name string) {
+	g.t.Helper()
+	_, _, err := g.AddUser(g.t.Context(), because(""), "retail", name)
+	g.must(err)
+}
+
 // newToken makes a user with a token in service.
 func (g *gate) newToken(user, serial string) {
 	g.t.Helper()
-	g.must1(g.AddUser(g.t.Context(), "clerk", "retail", user))
+	g.addUser(user)
 	g.create(verifier.NewToken{Realm: "retail", User: user, Serial: serial, InService: true})
 }
 
@@ -90,7 +113,11 @@ func (g *gate) create(n verifier.NewToken) verifier.Token {
 	if n.Params == (otp.Params{}) {
 		n.Params = g.Realms[n.Realm].OTP
 	}
-	t, key, err := g.CreateToken(g.t.Context(), "clerk", n)
+	if n.Key == nil && n.Carrier == "" { // the same in each run: a test can't be unlucky
+		sum := sha256.Sum256([]byte(n.Serial))
+		n.Key = sum[:20]
+	}
+	t, key, _, err := g.CreateToken(g.t.Context(), because(""), n)
 	g.must(err)
 	g.keys[t.Serial] = slices.Clone(key)
 	return t
@@ -102,16 +129,20 @@ func (g *gate) code(serial string, offset int64) string {
 	return otp.NewGenerator(g.keys[serial], p).Code(p.Step(g.now) + offset)
 }
 
-// wrong is a code that none of the tokens shows around now.
+// wrong is a code that none of the tokens shows, nor will be looked for.
 func (g *gate) wrong(serials ...string) string {
-	for _, code := range []string{"000000", "111111", "222222", "333333", "444444", "555555", "666666", "777777"} {
-		if !slices.ContainsFunc(serials, func(s string) bool {
-			return slices.Contains([]string{g.code(s, -1), g.code(s, 0), g.code(s, 1)}, code)
-		}) {
+	for n := range 1000 {
+		code, shown := fmt.Sprintf("%06d", n), false
+		for _, s := range serials {
+			for offset := int64(-200); offset <= 200; offset++ {
+				shown = shown || g.code(s, offset) == code
+			}
+		}
+		if !shown {
 			return code
 		}
 	}
-	panic("six of the codes that a token shows are repdigits")
+	panic("a token shows a thousand codes in a few hours")
 }
 
 func (g *gate) try(user, typed string) (verifier.Result, error) {
@@ -136,6 +167,11 @@ func (g *gate) account(user string) verifier.Account {
 	return a
 }
 
+func (g *gate) unlock(user string) {
+	g.t.Helper()
+	g.must1(g.UnlockUser(g.t.Context(), because("form 7"), "retail", user))
+}
+
 func (g *gate) must(err error) {
 	g.t.Helper()
 	if err != nil {
@@ -148,7 +184,7 @@ func (g *gate) must1(_ any, err error) {
 	g.must(err)
 }
 
-func (g *gate) step(_ verifier.Token, err error) {
+func (g *gate) step(_ verifier.Token, _ verifier.Receipt, err error) {
 	g.t.Helper()
 	g.must(err)
 }
@@ -168,6 +204,12 @@ func (l *memoryLog) Append(_ context.Context, e audit.Entry) error {
 	}
 	l.entries = append(l.entries, e)
 	return nil
+}
+
+func (l *memoryLog) last() audit.Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.entries[len(l.entries)-1]
 }
 
 // hookedStore runs a hook before an Update, or fails it.

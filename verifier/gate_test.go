@@ -3,14 +3,15 @@ package verifier_test
 import (
 	"context"
 	"errors"
-	"otpgate/internal/store"
-	"otpgate/verifier"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"otpgate/internal/store"
+	"otpgate/verifier"
 )
 
 func TestACodeIsAcceptedOnce(t *testing.T) {
@@ -30,9 +31,10 @@ func TestACodeIsAcceptedOnce(t *testing.T) {
 	g.expect("hanako", g.code("T1", 0), verifier.Accepted)
 }
 
-func TestTheWindowIsOneStepEitherSide(t *testing.T) {
+func TestTheWindowOfANewToken(t *testing.T) {
 	for offset, want := range map[int64]verifier.Outcome{
-		-2: verifier.Wrong, -1: verifier.Accepted, 0: verifier.Accepted, 1: verifier.Accepted, 2: verifier.Wrong,
+		-200: verifier.Wrong, -4: verifier.NextCode, -1: verifier.Accepted, 0: verifier.Accepted, 1: verifier.Accepted,
+		4: verifier.NextCode, 200: verifier.Wrong,
 	} {
 		g := newGate(t)
 		g.newToken("hanako", "T1")
@@ -120,7 +122,7 @@ func TestWhatOpensALock(t *testing.T) {
 	t.Run("unlock", func(t *testing.T) {
 		g := lock(t)
 		used := g.code("T1", 0)
-		g.must(g.UnlockUser(t.Context(), "clerk", "retail", "hanako", "form 7"))
+		g.unlock("hanako")
 		g.expect("hanako", used, verifier.Replayed) // opening a lock doesn't give a used code back
 		g.advance(time.Minute)
 		g.expect("hanako", g.code("T1", 0), verifier.Accepted)
@@ -128,8 +130,8 @@ func TestWhatOpensALock(t *testing.T) {
 	t.Run("suspend and resume", func(t *testing.T) {
 		g := lock(t)
 		used := g.code("T1", 0)
-		g.step(g.Suspend(t.Context(), "clerk", "T1", "locked"))
-		g.step(g.Resume(t.Context(), "clerk", "T1", "form 7"))
+		g.step(g.Suspend(t.Context(), because("locked"), "T1"))
+		g.step(g.Resume(t.Context(), because("form 7"), "T1"))
 		g.expect("hanako", used, verifier.Replayed)
 		g.advance(time.Minute)
 		g.expect("hanako", g.code("T1", 0), verifier.Accepted)
@@ -174,16 +176,23 @@ func TestParallelGuessing(t *testing.T) {
 func TestSameWorkWhoeverIsAsked(t *testing.T) {
 	g := newGate(t)
 	g.newToken("hanako", "T1")
-	g.must1(g.AddUser(t.Context(), "clerk", "retail", "bare"))
+	g.addUser("bare")
 	g.newToken("suspended", "T2")
-	g.step(g.Suspend(t.Context(), "clerk", "T2", "lost"))
-	g.must1(g.AddUser(t.Context(), "clerk", "retail", "fresh"))
+	g.step(g.Suspend(t.Context(), because("lost"), "T2"))
+	g.addUser("fresh")
 	g.create(verifier.NewToken{Realm: "retail", User: "fresh", Serial: "T3"})
 	g.newToken("released", "T4")
-	g.step(g.Release(t.Context(), "clerk", "T4", "left"))
+	g.step(g.Release(t.Context(), because("left"), "T4"))
 
 	commits := &countingStore{Records: g.Records}
 	g.Records = commits
+	g.expect("hanako", g.code("T1", 0), verifier.Accepted)
+	usual := 0
+	if _, err := g.Verify(t.Context(), verifier.Attempt{
+		Realm: "retail", User: "hanako", Match: func(string) bool { usual++; return false },
+	}); err != nil {
+		t.Fatal(err)
+	}
 	for user, want := range map[string]verifier.Outcome{
 		"hanako": verifier.Wrong, "nobody": verifier.NoUser, "bare": verifier.NoToken, "suspended": verifier.Suspended,
 		"fresh": verifier.NotInService, "released": verifier.NoToken,
@@ -195,8 +204,8 @@ func TestSameWorkWhoeverIsAsked(t *testing.T) {
 			Realm: "retail", User: user, Door: "test",
 			Match: func(string) bool { compared++; return false },
 		})
-		if err != nil || r.Outcome != want || compared != 4 || commits.writes == 0 {
-			t.Errorf("%.20q: %v, %v, %d compared, %d written; want %v, 4 compared", user, r.Outcome, err, compared, commits.writes, want)
+		if err != nil || r.Outcome != want || compared < usual*3/4 || compared > usual*2 || commits.writes == 0 {
+			t.Errorf("%.20q: %v, %v, %d compared, %d written; want %v, about %d compared", user, r.Outcome, err, compared, commits.writes, want, usual)
 		}
 	}
 	for serial, user := range map[string]string{"T2": "suspended", "T3": "fresh"} {
@@ -216,13 +225,22 @@ func TestTwoTokensOfOneUser(t *testing.T) {
 	if r := g.expect("hanako", g.code("T1", 0), verifier.Accepted); r.Serial != "T1" {
 		t.Errorf("accepted %s, want T1", r.Serial)
 	}
-	// T2 hasn't been right since its nine: one more locks it, and it alone.
-	if r := g.expect("hanako", g.wrong("T1", "T2"), verifier.Wrong); r.Locked {
-		t.Error("the user is locked, though T1 is open")
+	// That ended the row of T2 as well: it doesn't lock in the shadow of T1.
+	for range 9 {
+		g.expect("hanako", g.wrong("T1", "T2"), verifier.Wrong)
 	}
-	g.expect("hanako", g.code("T2", 0), verifier.Wrong)
+	if r := g.expect("hanako", g.code("T2", 0), verifier.Accepted); r.Serial != "T2" {
+		t.Errorf("accepted %s, want T2", r.Serial)
+	}
+	// The tenth in a row locks the user, and with the user every token.
+	for range 10 {
+		g.expect("hanako", g.wrong("T1", "T2"), verifier.Wrong)
+	}
+	g.create(verifier.NewToken{Realm: "retail", User: "hanako", Serial: "T3", InService: true})
 	g.advance(time.Minute)
-	g.expect("hanako", g.code("T1", 0), verifier.Accepted)
+	for _, serial := range []string{"T1", "T2", "T3"} {
+		g.expect("hanako", g.code(serial, 0), verifier.Locked)
+	}
 }
 
 func TestOtherRealmsAreOtherPeople(t *testing.T) {
@@ -247,7 +265,7 @@ func TestATokenSuspendedMeanwhileIsNotAccepted(t *testing.T) {
 	records := g.Records
 	g.Records = &hookedStore{Records: records, beforeUpdate: func(h *hookedStore) {
 		h.beforeUpdate = nil
-		g.step(g.Suspend(t.Context(), "clerk", "T1", "stolen"))
+		g.step(g.Suspend(t.Context(), because("stolen"), "T1"))
 	}}
 	g.expect("hanako", code, verifier.Suspended)
 }
@@ -291,6 +309,39 @@ func TestNoDecisionWhenSomethingFails(t *testing.T) {
 			t.Errorf("a key moved to another token: %v", err)
 		}
 	})
+	// Who can write to the database, but has no master key, is nobody else.
+	for name, forge := range map[string]func(record string) string{
+		"someone else's index": func(record string) string { return record },
+		"someone else's token": func(record string) string { return strings.Replace(record, `"thief"`, `"hanako"`, 1) },
+		"no digits":            func(record string) string { return strings.Replace(record, `"digits":6`, `"digits":0`, 1) },
+		"no period":            func(record string) string { return strings.Replace(record, `"period":60`, `"period":0`, 1) },
+		"the first layout":     func(record string) string { return strings.Replace(record, `"v":2`, `"v":1`, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate(t)
+			g.newToken("thief", "T9")
+			g.addUser("hanako")
+			user := "thief"
+			g.must(g.Records.Update(t.Context(), func(tx store.Txn) error {
+				b, err := tx.Get(store.Key("token", "T9"))
+				if err != nil {
+					return err
+				}
+				if strings.HasPrefix(name, "someone") {
+					user = "hanako"
+					if err := tx.Put(store.Key("usertoken", "retail", "hanako", "T9"), []byte{1}); err != nil {
+						return err
+					}
+				}
+				return tx.Put(store.Key("token", "T9"), []byte(forge(string(b))))
+			}))
+			for _, typed := range []string{g.code("T9", 0), "-"} {
+				if r, err := g.try(user, typed); !errors.Is(err, verifier.ErrNoDecision) {
+					t.Errorf("%q: %v, %v", typed, r.Outcome, err)
+				}
+			}
+		})
+	}
 	t.Run("caller gone", func(t *testing.T) {
 		g := newGate(t)
 		g.newToken("hanako", "T1")

@@ -3,11 +3,9 @@ package verifier
 import (
 	"encoding/json"
 	"fmt"
+
 	"otpgate/internal/store"
 )
-
-// purposeTokenKey is what a token's key is sealed for.
-const purposeTokenKey = "token key"
 
 func userKey(realm, name string) string       { return store.Key("user", realm, name) }
 func userStateKey(realm, name string) string  { return store.Key("userstate", realm, name) }

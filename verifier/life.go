@@ -2,287 +2,195 @@ package verifier
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
-	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
+
 	"otpgate/internal/audit"
 	"otpgate/internal/store"
-	"otpgate/verifier/otp"
-	"slices"
-	"time"
 )
 
-// step is one change of a token's state. Its value is the audit event.
+// step is one step in the life of a token or user. Its value is the audit event.
 type step string
 
 const (
-	stepStart   step = "token.start"
-	stepSuspend step = "token.suspend"
-	stepResume  step = "token.resume"
-	stepRelease step = "token.release"
+	stepImport   step = "token.import"
+	stepCreate   step = "token.create"
+	stepAssign   step = "token.assign"
+	stepShowKey  step = "token.uri"
+	stepStart    step = "token.start"
+	stepSuspend  step = "token.suspend"
+	stepResume   step = "token.resume"
+	stepUnusable step = "token.unusable"
+	stepReissue  step = "token.reissue"
+	stepRelease  step = "token.release"
+	stepResync   step = "token.resync"
+
+	stepAddUser    step = "user.add"
+	stepApply      step = "user.apply"
+	stepUnlock     step = "user.unlock"
+	stepRemoveUser step = "user.remove"
 )
 
-// steps says which step is allowed in which states. Where it leads is the
-// step's own business: resuming goes back to where the token was.
-var steps = map[step][]TokenState{
-	stepStart:   {Issued},
-	stepSuspend: {Issued, InService},
-	stepResume:  {TokenSuspended},
-	stepRelease: {Issued, InService, TokenSuspended},
+// noToken is where a token comes from.
+const noToken TokenState = ""
+
+// tokenStates are all states, in the order of a token's life.
+var tokenStates = []TokenState{
+	InStock, Assigned, Issued, InService, TokenSuspended, Lost, Broken, BatteryFlat, Expired, Released,
 }
 
-// hints say how to go on when a step isn't allowed in a state.
-var hints = map[TokenState]string{
-	Issued:         "its holder starts it with a code first",
-	InService:      "it is in service already",
-	TokenSuspended: "resume or release it first",
-	Released:       "its key is destroyed; create a new token",
+// unusable are the states of a token that its holder can't or mustn't use again.
+var unusable = []TokenState{Lost, Broken, BatteryFlat, Expired}
+
+// steps is the life of a token: which step is allowed in which state, and where
+// it may lead. docs/life.md shows it; a test compares the two. Where there is a
+// choice: a token is imported for stock or for a user, made with or without a
+// first code to show, resumed to where it was, and unusable for a cause. A lost
+// one stays lost when it is replaced, so that its use is still seen.
+var steps = map[step]map[TokenState][]TokenState{
+	stepImport:  {noToken: {InStock, InService}},
+	stepCreate:  {noToken: {Issued, InService}},
+	stepAssign:  {InStock: {Assigned}},
+	stepShowKey: {Issued: {Issued}},
+	stepStart:   {Assigned: {InService}, Issued: {InService}},
+	stepResync:  {InService: {InService}},
+	stepSuspend: {Assigned: {TokenSuspended}, Issued: {TokenSuspended}, InService: {TokenSuspended}},
+	stepResume:  {TokenSuspended: {Assigned, Issued, InService}},
+	stepUnusable: {
+		Assigned: unusable, Issued: unusable, InService: unusable, TokenSuspended: unusable,
+	},
+	stepReissue: {
+		Assigned: {Released}, Issued: {Released}, InService: {Released}, TokenSuspended: {Released},
+		Lost: {Lost}, Broken: {Released}, BatteryFlat: {Released}, Expired: {Released},
+	},
+	stepRelease: {
+		InStock: {Released}, Assigned: {Released}, Issued: {Released}, InService: {Released}, TokenSuspended: {Released},
+		Lost: {Released}, Broken: {Released}, BatteryFlat: {Released}, Expired: {Released},
+	},
 }
 
+// hint says how to go on when s isn't allowed in a state.
+func hint(s step, state TokenState) string {
+	switch {
+	case state == Released:
+		return "its key is destroyed; otpgate token create or assign gives its user another one"
+	case s == stepAssign:
+		return "only a token in stock can be assigned; otpgate token list --state in_stock shows them"
+	case s == stepShowKey:
+		return "a key can be shown only until its holder starts the token; otpgate token reissue makes a new one"
+	case state == InStock:
+		return "it is nobody's; otpgate token assign gives it to a user"
+	case state == TokenSuspended:
+		return "resume or release it first"
+	case slices.Contains(unusable, state):
+		return "that is for good; otpgate token reissue replaces it, otpgate token release ends it"
+	case s == stepResume:
+		return "only a suspended token can be resumed; otpgate user unlock opens a lock"
+	case state == InService:
+		return "its holder can log in with it already"
+	}
+	return "its holder starts it with a code first"
+}
+
+// checkStep returns a *Refusal if s isn't allowed in t's state.
 func checkStep(s step, t Token) error {
-	if slices.Contains(steps[s], t.State) {
+	if steps[s][t.State] != nil {
 		return nil
 	}
-	return refuse(hints[t.State], "token %s is %s", t.Serial, t.State)
+	return refuse(hint(s, t.State), "token %s is %s", t.Serial, t.State.words())
 }
 
-// NewToken says what token to make.
-type NewToken struct {
-	Realm, User string
-	Serial      string // "": one is made
-	Params      otp.Params
-	Key         []byte // nil: one is made
-	Carrier     Carrier
-	InService   bool // skip the first code of its holder
+// words is the state for a sentence.
+func (s TokenState) words() string { return strings.ReplaceAll(string(s), "_", " ") }
+
+// live says whether the token counts as one that its user has: it works, or
+// will once its holder or a clerk says so.
+func (s TokenState) live() bool {
+	return s == Assigned || s == Issued || s == InService || s == TokenSuspended
 }
 
-// CreateToken makes a token for an existing user and returns it with its key in
-// clear, for the one time that it can be shown. by is who asked, for the audit
-// log. The error is a *Refusal if the request can't be met.
-func (v *Verifier) CreateToken(ctx context.Context, by string, n NewToken) (Token, []byte, error) {
-	realm, err := v.realm(n.Realm)
-	if err != nil {
-		return Token{}, nil, err
+// move makes a step. Nothing else sets a token's state.
+func (t *Token) move(s step, to TokenState, now time.Time) error {
+	if err := checkStep(s, *t); err != nil {
+		return err
 	}
-	if err := checkNewToken(realm, &n); err != nil {
-		return Token{}, nil, err
+	if !slices.Contains(steps[s][t.State], to) {
+		return fmt.Errorf("token %s: %s can't lead from %q to %q", t.Serial, s, t.State, to)
 	}
-	now := v.Now()
-	t := Token{
-		V: 1, Serial: n.Serial, Realm: n.Realm, User: n.User, State: Issued, Carrier: n.Carrier, Params: n.Params,
-		Key: v.Seal.Seal(tokenKey(n.Serial), purposeTokenKey, n.Key), Created: now, Changed: now,
-	}
-	if n.InService {
-		t.State = InService
-	}
-	err = v.Records.Update(ctx, func(tx store.Txn) error {
-		if found, err := tx.Get(userKey(n.Realm, n.User)); err != nil {
-			return err
-		} else if found == nil {
-			return noUser(n.Realm, n.User)
-		}
-		if found, err := tx.Get(tokenKey(n.Serial)); err != nil {
-			return err
-		} else if found != nil {
-			return refuse("choose another serial", "there is a token %s already", n.Serial)
-		}
-		if err := tx.Put(userTokenKey(n.Realm, n.User, n.Serial), userTokenMark); err != nil {
-			return err
-		}
-		return putJSON(tx, tokenKey(n.Serial), t)
-	})
-	if err != nil {
-		return Token{}, nil, err
-	}
-	return t, n.Key, v.record(ctx, "token.create", by, t, string(t.State))
-}
-
-// checkNewToken checks n and fills in the serial and the key if they are to be
-// made.
-func checkNewToken(realm Realm, n *NewToken) error {
-	if n.Params.Type != otp.TOTP {
-		return refuse("use totp", "tokens of type %q are not supported", n.Params.Type)
-	}
-	if err := n.Params.Check(); err != nil {
-		return refuse("", "%s", err)
-	}
-	if n.Params.Digits != realm.OTP.Digits {
-		return refuse("leave digits out, or change the realm's in gateway.yaml",
-			"codes in realm %s have %d digits", realm.ID, realm.OTP.Digits)
-	}
-	if n.Key == nil {
-		n.Key = make([]byte, keySize(n.Params.Algorithm))
-		_, _ = rand.Read(n.Key) // crypto/rand.Read never fails
-	}
-	if len(n.Key) < otp.MinKey || len(n.Key) > otp.MaxKey {
-		return refuse("", "the secret has %d octets: it must have from %d to %d", len(n.Key), otp.MinKey, otp.MaxKey)
-	}
-	if n.Serial == "" {
-		n.Serial = newSerial()
-	}
-	return CheckSerial(n.Serial)
-}
-
-// keySize is the size of the keys that we make, in octets: the size of the
-// hash (RFC 6238 Appendix B; RFC 4226 §4 R6 recommends 160 bits).
-func keySize(a otp.Algorithm) int {
-	switch a {
-	case otp.SHA256:
-		return 32
-	case otp.SHA512:
-		return 64
-	case otp.SHA1:
-	}
-	return 20
-}
-
-// newSerial makes a serial of 50 random bits; a clash with an existing one is
-// refused where it is stored. The alphabet leaves out what people misread.
-func newSerial() string {
-	var b [7]byte
-	_, _ = rand.Read(b[:])
-	return "SW" + base32.NewEncoding("23456789ABCDEFGHJKLMNPQRSTUVWXYZ").WithPadding(base32.NoPadding).EncodeToString(b[:])[:10]
-}
-
-// Start puts an issued token in service: its holder has shown a code. A wrong
-// code counts like any other. The error is a *Refusal if the token can't be
-// started, else an ErrNoDecision.
-func (v *Verifier) Start(ctx context.Context, by, serial string, code Match) (Result, error) {
-	t, err := v.Token(ctx, serial)
-	if err != nil {
-		return Result{}, err
-	}
-	if err := checkStep(stepStart, t.Token); err != nil {
-		return Result{}, err
-	}
-	return v.pass(ctx, Attempt{Realm: t.Realm, User: t.User, Match: code, Door: "admin", Client: by}, passage{
-		event:    string(stepStart),
-		eligible: func(t Token) bool { return t.Serial == serial && checkStep(stepStart, t) == nil },
-		granted: func(tx store.Txn, t Token, now time.Time) error {
-			t.State, t.Changed = InService, now
-			return putJSON(tx, tokenKey(serial), t)
-		},
-	})
-}
-
-// Suspend takes a token out of use until it is resumed.
-func (v *Verifier) Suspend(ctx context.Context, by, serial, reason string) (Token, error) {
-	return v.change(ctx, stepSuspend, by, serial, reason, func(tx store.Txn, t *Token) error {
-		t.Before, t.State = t.State, TokenSuspended
+	if to == t.State {
 		return nil
-	})
+	}
+	t.Before = ""
+	if to == TokenSuspended {
+		t.Before = t.State
+	}
+	if to == Released {
+		t.Key = nil
+	}
+	t.State, t.Changed = to, now
+	return nil
 }
 
-// Resume takes a suspended token back to where it was, and opens a lock that
-// wrong codes have set on it and its user: suspend and resume by a clerk is
-// the way out of a lock.
-func (v *Verifier) Resume(ctx context.Context, by, serial, reason string) (Token, error) {
-	return v.change(ctx, stepResume, by, serial, reason, func(tx store.Txn, t *Token) error {
-		t.Before, t.State = "", t.Before
-		if err := openLock(tx, t.Serial); err != nil {
+// putToken writes a token after a step. One that is in service ends a card
+// fallback.
+func putToken(tx store.Txn, t Token) error {
+	if t.State == InService {
+		if err := closeFallback(tx, t.Realm, t.User); err != nil {
 			return err
 		}
-		return tx.Put(userStateKey(t.Realm, t.User), userState{}.encode())
-	})
-}
-
-// Release ends a token for good and destroys its key.
-func (v *Verifier) Release(ctx context.Context, by, serial, reason string) (Token, error) {
-	return v.change(ctx, stepRelease, by, serial, reason, func(tx store.Txn, t *Token) error {
-		t.Before, t.State, t.Key = "", Released, nil
-		return nil
-	})
-}
-
-// change makes one step in a token's life and writes it to the audit log.
-func (v *Verifier) change(ctx context.Context, s step, by, serial, reason string, apply func(store.Txn, *Token) error) (Token, error) {
-	if reason == "" {
-		return Token{}, refuse("give --reason", "%s needs a reason", s)
 	}
+	return putJSON(tx, tokenKey(t.Serial), t)
+}
+
+// on is the audit entry of s on t; detail is what it did, in words.
+func (s step) on(t Token, detail string) audit.Entry {
+	return audit.Entry{Event: string(s), Realm: t.Realm, User: t.User, Serial: t.Serial, Detail: detail}
+}
+
+// do makes one step of an operator or clerk: fn reads, decides and writes in one
+// transaction, which takes the receipt as well, and says what is to be logged.
+func (v *Verifier) do(ctx context.Context, by By, fn func(tx store.Txn, now time.Time) (audit.Entry, error)) (Receipt, error) {
+	if err := by.check(); err != nil {
+		return Receipt{}, err
+	}
+	var receipt Receipt
+	var entry audit.Entry
+	err := v.Records.Update(ctx, func(tx store.Txn) (err error) {
+		now := v.Now()
+		if entry, err = fn(tx, now); err != nil {
+			return err
+		}
+		receipt, err = nextReceipt(tx, now)
+		return err
+	})
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt, v.record(ctx, by, receipt, entry)
+}
+
+// change makes a step of one token. to says where it leads, and writes what
+// else follows.
+func (v *Verifier) change(ctx context.Context, s step, by By, serial string, to func(store.Txn, Token) (TokenState, error)) (Token, Receipt, error) {
 	var t Token
-	err := v.Records.Update(ctx, func(tx store.Txn) error {
-		var err error
+	receipt, err := v.do(ctx, by, func(tx store.Txn, now time.Time) (entry audit.Entry, err error) {
 		if t, err = readToken(tx, serial); err != nil {
-			return err
+			return entry, err
 		}
 		if err := checkStep(s, t); err != nil {
-			return err
+			return entry, err
 		}
-		if err := apply(tx, &t); err != nil {
-			return err
-		}
-		t.Reason, t.Changed = reason, v.Now()
-		return putJSON(tx, tokenKey(serial), t)
-	})
-	if err != nil {
-		return Token{}, err
-	}
-	return t, v.record(ctx, string(s), by, t, reason)
-}
-
-// openLock clears a token's count of wrong codes and the lock. The last step
-// stays: it never falls.
-func openLock(tx store.Txn, serial string) error {
-	state, err := readTokenState(tx, serial)
-	if err != nil {
-		return err
-	}
-	state.counter = counter{}
-	return tx.Put(tokenStateKey(serial), state.encode())
-}
-
-// Token returns what is known of a token, its key still sealed. A *Refusal if
-// there is none.
-func (v *Verifier) Token(ctx context.Context, serial string) (info TokenInfo, err error) {
-	err = v.Records.View(ctx, func(r store.Reader) error {
-		t, err := readToken(r, serial)
+		state, err := to(tx, t)
 		if err != nil {
-			return err
+			return entry, err
 		}
-		info, err = readTokenInfo(r, v.Realms[t.Realm], t, v.Now())
-		return err
+		if err := t.move(s, state, now); err != nil {
+			return entry, err
+		}
+		t.Reason = by.Reason
+		return s.on(t, by.Reason), putToken(tx, t)
 	})
-	return info, err
-}
-
-// Tokens calls fn for each token, by serial, until fn returns an error.
-func (v *Verifier) Tokens(ctx context.Context, fn func(TokenInfo) error) error {
-	now := v.Now()
-	return v.Records.View(ctx, func(r store.Reader) error {
-		return r.Scan(store.Prefix("token"), func(key string, _ []byte) error {
-			var t Token
-			if _, err := getJSON(r, key, &t); err != nil {
-				return err
-			}
-			info, err := readTokenInfo(r, v.Realms[t.Realm], t, now)
-			if err != nil {
-				return err
-			}
-			return fn(info)
-		})
-	})
-}
-
-func readToken(r store.Reader, serial string) (Token, error) {
-	var t Token
-	if err := CheckSerial(serial); err != nil {
-		return t, err
-	}
-	found, err := getJSON(r, tokenKey(serial), &t)
-	if err == nil && !found {
-		err = refuse("otpgate token list shows the serials", "there is no token %s", serial)
-	}
-	return t, err
-}
-
-// record writes a step by an operator to the audit log.
-func (v *Verifier) record(ctx context.Context, event, by string, t Token, detail string) error {
-	err := v.Audit.Append(context.WithoutCancel(ctx), audit.Entry{
-		Event: event, Outcome: "done", Realm: t.Realm, User: t.User, Serial: t.Serial, Door: "admin", Client: by, Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("done, but not in the audit log: %w", errors.Join(ErrNoDecision, err))
-	}
-	return nil
+	return t, receipt, err
 }

@@ -20,10 +20,10 @@ const (
 func CheckUserName(name string) error {
 	switch {
 	case name == "":
-		return refuse("give USER@REALM", "the user name is empty")
+		return refuse("give NAME@REALM", "the user name is empty")
 	case len(name) > MaxUserName:
 		return refuse("shorten it", "the user name has %d bytes; %d are allowed", len(name), MaxUserName)
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) }):
 		return refuse("type it anew", "the user name has characters that can't be printed")
 	case strings.TrimSpace(name) != name:
 		return refuse("type it anew", "the user name begins or ends with a space")

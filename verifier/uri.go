@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"otpgate/verifier/otp"
 )
 
 // URI is the otpauth:// address of a token, for the QR code that an
@@ -17,7 +19,11 @@ func (t Token) URI(issuer string, key []byte) string {
 		"issuer":    {noColon(issuer)},
 		"algorithm": {string(t.Params.Algorithm)},
 		"digits":    {strconv.Itoa(t.Params.Digits)},
-		"period":    {strconv.Itoa(t.Params.Period)},
+	}
+	if t.Params.Type == otp.HOTP {
+		query.Set("counter", "0") // keys are shown only before they are used
+	} else {
+		query.Set("period", strconv.Itoa(t.Params.Period))
 	}
 	label := url.PathEscape(noColon(issuer)) + ":" + url.PathEscape(noColon(t.User))
 	// Apps don't read + as a space.

@@ -3,34 +3,119 @@ package verifier
 import (
 	"context"
 	"errors"
-	"otpgate/internal/store"
+	"slices"
 	"time"
+
+	"otpgate/internal/audit"
+	"otpgate/internal/store"
 )
 
-// AddUser makes a user. by is who asked, for the audit log. A *Refusal if the
-// name can't be one or exists.
-func (v *Verifier) AddUser(ctx context.Context, by, realm, name string) (User, error) {
-	if _, err := v.realm(realm); err != nil {
-		return User{}, err
+// AddUser makes a user. A *Refusal if the name can't be one or exists.
+func (v *Verifier) AddUser(ctx context.Context, by By, realm, name string) (User, Receipt, error) {
+	if err := v.checkUser(realm, name); err != nil {
+		return User{}, Receipt{}, err
 	}
-	if err := CheckUserName(name); err != nil {
-		return User{}, err
-	}
-	u := User{V: 1, Realm: realm, Name: name, Created: v.Now()}
-	err := v.Records.Update(ctx, func(tx store.Txn) error {
+	var u User
+	receipt, err := v.do(ctx, by, func(tx store.Txn, now time.Time) (audit.Entry, error) {
 		found, err := tx.Get(userKey(realm, name))
 		if err != nil {
-			return err
+			return audit.Entry{}, err
 		}
 		if found != nil {
-			return refuse("otpgate user show tells more", "%s@%s exists already", name, realm)
+			return audit.Entry{}, refuse("otpgate user show tells more", "%s@%s exists already", name, realm)
 		}
-		return putJSON(tx, userKey(realm, name), u)
+		u = User{V: 1, Realm: realm, Name: name, Created: now}
+		return stepAddUser.onUser(u, by.Reason), putJSON(tx, userKey(realm, name), u)
 	})
-	if err != nil {
-		return User{}, err
+	return u, receipt, err
+}
+
+// Apply registers a customer's paper form (申込済) until a token is issued or
+// assigned. It makes the user if there is none. A *Refusal if the user has
+// applied already, or may have no more tokens.
+func (v *Verifier) Apply(ctx context.Context, by By, realm, name string) (User, Receipt, error) {
+	if err := v.checkUser(realm, name); err != nil {
+		return User{}, Receipt{}, err
 	}
-	return u, v.record(ctx, "user.add", by, Token{Realm: realm, User: name}, "")
+	if by.Form == "" {
+		return User{}, Receipt{}, refuse("give --form", "to apply needs the number of the form")
+	}
+	var u User
+	receipt, err := v.do(ctx, by, func(tx store.Txn, now time.Time) (entry audit.Entry, err error) {
+		u = User{V: 1, Realm: realm, Name: name, Created: now}
+		if _, err := getJSON(tx, userKey(realm, name), &u); err != nil {
+			return entry, err
+		}
+		if !u.Applied.IsZero() {
+			return entry, refuse("issue or assign the token next", "%s@%s has applied already, with form %s", name, realm, u.Form)
+		}
+		live, err := liveTokens(tx, realm, name)
+		if err != nil {
+			return entry, err
+		}
+		if err := v.Realms[realm].room(u, live); err != nil {
+			return entry, err
+		}
+		u.Applied, u.Form = now, by.Form
+		return stepApply.onUser(u, by.Reason), putJSON(tx, userKey(realm, name), u)
+	})
+	return u, receipt, err
+}
+
+// RemoveUser forgets a user whose tokens are all released, with a card if there
+// is one. The tokens' records stay: a serial is never used for another token.
+func (v *Verifier) RemoveUser(ctx context.Context, by By, realm, name string) (Receipt, error) {
+	if err := v.checkUser(realm, name); err != nil {
+		return Receipt{}, err
+	}
+	if err := by.because(stepRemoveUser); err != nil {
+		return Receipt{}, err
+	}
+	return v.do(ctx, by, func(tx store.Txn, _ time.Time) (entry audit.Entry, err error) {
+		u, err := readUser(tx, realm, name)
+		if err != nil {
+			return entry, err
+		}
+		if err := forgetTokens(tx, realm, name); err != nil {
+			return entry, err
+		}
+		var card Card
+		if found, err := getJSON(tx, cardKey(realm, name), &card); err != nil {
+			return entry, err
+		} else if found {
+			if err := tx.Delete(cardIDKey(realm, card.ID)); err != nil {
+				return entry, err
+			}
+		}
+		for _, key := range []string{
+			cardKey(realm, name), cardStateKey(realm, name), fallbackKey(realm, name), userStateKey(realm, name), userKey(realm, name),
+		} {
+			if err := tx.Delete(key); err != nil {
+				return entry, err
+			}
+		}
+		return stepRemoveUser.onUser(u, by.Reason), nil
+	})
+}
+
+// UnlockUser opens the locks that wrong codes have set on a user and on the
+// user's tokens, and begins their counts anew. Where there is no lock, it does
+// the latter alone, and the audit log says so.
+func (v *Verifier) UnlockUser(ctx context.Context, by By, realm, name string) (Receipt, error) {
+	if err := v.checkUser(realm, name); err != nil {
+		return Receipt{}, err
+	}
+	return v.do(ctx, by, func(tx store.Txn, now time.Time) (entry audit.Entry, err error) {
+		a, err := readAccount(tx, v.Realms[realm], name, now)
+		if err != nil {
+			return entry, err
+		}
+		detail := by.Reason
+		if !a.Locked() {
+			detail = by.andWhy("there was no lock; wrong codes are counted anew")
+		}
+		return stepUnlock.onUser(a.User, detail), openLocks(tx, realm, name)
+	})
 }
 
 // Users calls fn for each user of a realm, by name, until fn returns an error;
@@ -60,15 +145,9 @@ type Account struct {
 	Service  ServiceState
 	Failures int       // wrong codes in a row
 	LockedAt time.Time // zero: not locked
+	OpensAt  time.Time // when the lock opens by itself; zero: not locked, or a clerk opens it
+	Fallback time.Time // until then the card stands in for a code; zero: it doesn't
 	Tokens   []TokenInfo
-}
-
-// TokenInfo is a token with what the gate has learnt at its tries.
-type TokenInfo struct {
-	Token
-	Failures int
-	LockedAt time.Time
-	UsedAt   time.Time // last acceptance; zero: never
 }
 
 // Account returns a user's account as it stands now. A *Refusal if there is no
@@ -96,51 +175,27 @@ func (v *Verifier) State(ctx context.Context, realm, name string) (ServiceState,
 	return a.Service, err
 }
 
-// UnlockUser opens the lock that wrong codes have set on a user and on the
-// user's tokens.
-func (v *Verifier) UnlockUser(ctx context.Context, by, realm, name, reason string) error {
-	if _, err := v.realm(realm); err != nil {
-		return err
-	}
-	err := v.Records.Update(ctx, func(tx store.Txn) error {
-		found, err := tx.Get(userKey(realm, name))
-		if err != nil {
-			return err
-		}
-		if found == nil {
-			return noUser(realm, name)
-		}
-		serials, err := serialsOf(tx, realm, name)
-		if err != nil {
-			return err
-		}
-		for _, serial := range serials {
-			if err := openLock(tx, serial); err != nil {
-				return err
-			}
-		}
-		return tx.Put(userStateKey(realm, name), userState{}.encode())
-	})
-	if err != nil {
-		return err
-	}
-	return v.record(ctx, "user.unlock", by, Token{Realm: realm, User: name}, reason)
+// OpensAt is when the lock of a user opens by itself; zero if they aren't
+// locked, or a clerk has to open it.
+func (v *Verifier) OpensAt(ctx context.Context, realm, name string) (time.Time, error) {
+	a, err := v.Account(ctx, realm, name)
+	return a.OpensAt, err
 }
 
 func readAccount(r store.Reader, realm Realm, name string, now time.Time) (Account, error) {
 	var a Account
-	found, err := getJSON(r, userKey(realm.ID, name), &a.User)
-	if err != nil {
+	var err error
+	if a.User, err = readUser(r, realm.ID, name); err != nil {
 		return a, err
-	}
-	if !found {
-		return a, noUser(realm.ID, name)
 	}
 	user, err := readUserState(r, realm.ID, name)
 	if err != nil {
 		return a, err
 	}
-	a.Failures, a.LockedAt = user.afterTime(realm.Lockout, now).shown()
+	a.Failures, a.LockedAt = user.Row.afterTime(realm.Lockout, now).shown()
+	if a.LockedAt.IsZero() {
+		a.LockedAt = unixTime(user.LongRun.LockedAt)
+	}
 	serials, err := serialsOf(r, realm.ID, name)
 	if err != nil {
 		return a, err
@@ -156,44 +211,130 @@ func readAccount(r store.Reader, realm Realm, name string, now time.Time) (Accou
 		}
 		a.Tokens = append(a.Tokens, info)
 	}
+	fallback, err := openFallback(r, realm, name, now)
+	if err != nil {
+		return a, err
+	}
+	a.Fallback = fallback.Until
 	a.Service = a.service()
+	if a.Service == ServiceLocked && user.LongRun.LockedAt == 0 {
+		a.OpensAt = a.opensAt(realm.Lockout)
+	}
 	return a, nil
 }
 
-func readTokenInfo(r store.Reader, realm Realm, t Token, now time.Time) (TokenInfo, error) {
-	info := TokenInfo{Token: t}
-	state, err := readTokenState(r, t.Serial)
-	info.Failures, info.LockedAt = state.afterTime(realm.Lockout, now).shown()
-	info.UsedAt = unixTime(state.usedAt)
-	return info, err
+// Locked says whether wrong codes have locked the user or one of the tokens.
+func (a Account) Locked() bool {
+	return !a.LockedAt.IsZero() || slices.ContainsFunc(a.Tokens, func(t TokenInfo) bool { return !t.LockedAt.IsZero() })
 }
 
-// service sums the tokens up: the best of them counts.
-func (a Account) service() ServiceState {
-	best := ServiceNone
-	rank := map[ServiceState]int{ServiceReleased: 1, ServiceSuspended: 2, ServiceIssued: 3, ServiceLocked: 4, ServiceInService: 5}
+// opensAt is when both the user's lock and that of a token in service have
+// opened by themselves; zero if they don't.
+func (a Account) opensAt(l Lockout) time.Time {
+	if l.UnlockAfter == 0 {
+		return time.Time{}
+	}
+	locked, found := a.LockedAt, false // since when both are
+	var first time.Time                // the token that opens first
 	for _, t := range a.Tokens {
-		s := ServiceState(t.State)
-		if t.State == InService && (!t.LockedAt.IsZero() || !a.LockedAt.IsZero()) {
+		if t.State == InService && (!found || t.LockedAt.Before(first)) {
+			first, found = t.LockedAt, true
+		}
+	}
+	if first.After(locked) {
+		locked = first
+	}
+	return locked.Add(l.UnlockAfter)
+}
+
+// service sums the user up: the best of what they have counts. Who has applied
+// for a token is further than who has one that is out of use.
+func (a Account) service() ServiceState {
+	rank := map[ServiceState]int{
+		ServiceReleased: 1, ServiceSuspended: 2, ServiceApplied: 3, ServiceIssued: 4, ServiceLocked: 5, ServiceInService: 6,
+	}
+	best := ServiceNone
+	if !a.Applied.IsZero() {
+		best = ServiceApplied
+	}
+	for _, t := range a.Tokens {
+		s := t.State.service()
+		if s == ServiceInService && (!t.LockedAt.IsZero() || !a.LockedAt.IsZero()) {
 			s = ServiceLocked
 		}
 		if rank[s] > rank[best] {
 			best = s
 		}
 	}
-	return best
+	switch {
+	case a.Fallback.IsZero(): // as it is while a token is in service
+		return best
+	case !a.LockedAt.IsZero():
+		return ServiceLocked
+	}
+	return ServiceCardFallback
 }
 
-func (c counter) shown() (failures int, lockedAt time.Time) { return c.failures, unixTime(c.lockedAt) }
-
-// unixTime is the time of unix seconds, zero for 0.
-func unixTime(s int64) time.Time {
-	if s == 0 {
-		return time.Time{}
+// service is what a portal may know of a token in that state.
+func (s TokenState) service() ServiceState {
+	switch s {
+	case Assigned, Issued:
+		return ServiceIssued
+	case InService:
+		return ServiceInService
+	case TokenSuspended, Lost, Broken, BatteryFlat, Expired:
+		return ServiceSuspended
+	case Released:
+		return ServiceReleased
+	case noToken, InStock: // nobody's
 	}
-	return time.Unix(s, 0).UTC()
+	return ServiceNone
+}
+
+// forgetTokens takes a user's tokens from the user. A *Refusal if one of them
+// isn't released.
+func forgetTokens(tx store.Txn, realm, name string) error {
+	serials, err := serialsOf(tx, realm, name)
+	if err != nil {
+		return err
+	}
+	for _, serial := range serials {
+		t, err := readToken(tx, serial)
+		if err != nil {
+			return err
+		}
+		if t.State != Released {
+			return refuse("release it first", "%s@%s has token %s, which is %s", name, realm, serial, t.State.words())
+		}
+		if err := tx.Delete(userTokenKey(realm, name, serial)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkUser returns a *Refusal unless realm exists and name can be a user's.
+func (v *Verifier) checkUser(realm, name string) error {
+	if _, err := v.realm(realm); err != nil {
+		return err
+	}
+	return CheckUserName(name)
+}
+
+func readUser(r store.Reader, realm, name string) (User, error) {
+	var u User
+	found, err := getJSON(r, userKey(realm, name), &u)
+	if err == nil && !found {
+		err = noUser(realm, name)
+	}
+	return u, err
 }
 
 func noUser(realm, name string) error {
 	return refuse("otpgate user add makes one", "there is no user %s@%s", name, realm)
+}
+
+// onUser is the audit entry of s on u.
+func (s step) onUser(u User, detail string) audit.Entry {
+	return audit.Entry{Event: string(s), Realm: u.Realm, User: u.Name, Detail: detail}
 }

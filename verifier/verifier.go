@@ -4,9 +4,9 @@
 // Verify is the only way to accept anything, whichever door asks. It runs in
 // three parts:
 //
-//	look    read the user's tokens; unseal their keys
-//	match   compute the candidate codes and compare, outside any transaction
-//	decide  in one transaction: read the counters, decide, write the outcome
+//	look    read the user's tokens; unseal their keys (gate.go)
+//	match   compute the candidate codes and compare, outside any transaction (match.go)
+//	decide  in one transaction: read the counters, decide, write the outcome (decide.go)
 //
 // The answer leaves when the transaction and the audit entry are on disk. So
 // the accepted step, the counters and the lock can't disagree, two parallel
@@ -14,8 +14,18 @@
 // nor a counted failure. If a token changed between look and decide, the try
 // starts over.
 //
+// Confirm is its like for the cells of a confirmation card (card.go): the same
+// three parts, with counters of their own.
+//
 // A user who doesn't exist costs the same work as one who does: a made-up key
 // is tried, and a record is written.
+//
+// Which codes are candidates is the token's own business (drift.go): its clock is
+// known as an interval that each right code narrows and time widens. A right code
+// far off that wants the next one too. What wrong codes lead to stands in
+// counters.go and Lockout.
+//
+// Our own clock is trusted only as far as it goes forward (time.go).
 //
 // # Records
 //
@@ -24,13 +34,27 @@
 //	token      serial              Token, JSON, its key sealed
 //	tokenstate serial              last step and counters of the token, hot
 //	usertoken  realm name serial   which tokens are a user's; empty but for a mark
-//	realmstate realm               refusals in the realm, hot
+//	realmstate realm               wrong codes in the realm, hot
+//	clock                          the highest time at which anything was decided
+//	card       realm name          Card, JSON, its digits sealed
+//	cardstate  realm name          challenge and counters of the card, hot
+//	cardid     realm number        whose card it is
+//	cardfallback realm name        Fallback, JSON
+//	batch      number              Batch, JSON: what one file brought (batch.go)
+//	staged     serial              a token that is being imported (import.go)
+//	fingerprint key's              which token has or had a key (fingerprint.go)
+//	floor                          the time of the last restore
+//	receipt                        the last receipt number
 //
 // # The life of a token
 //
-// See steps in life.go: one table says which step is allowed in which state. A
-// lock is no state: wrong codes set it in the hot records, and it is opened by
-// time (if the realm says so), by unlocking the user or by resuming a token.
+// See steps in life.go: one table says which step is allowed in which state, and
+// docs/life.md shows it. How somebody gets a token is in issue.go, what a clerk
+// does with it then in clerk.go, and with a user in users.go. Each such step
+// leaves a receipt, whose number is in the audit log.
+//
+// A lock is no state: wrong codes set it in the hot records, and it is opened by
+// what the realm's Lockout allows, by unlocking the user or by resuming a token.
 //
 // The package doesn't own how a code arrives (the doors), how a key gets to a
 // phone, or what the files look like (store).
@@ -39,11 +63,13 @@ package verifier
 import (
 	"context"
 	"fmt"
-	"otpgate/internal/audit"
-	"otpgate/internal/store"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"otpgate/internal/audit"
+	"otpgate/internal/store"
 )
 
 // Sealer keeps secrets unreadable at rest. A sealed value opens only under the
@@ -61,25 +87,43 @@ type Auditor interface {
 	Append(ctx context.Context, e audit.Entry) error
 }
 
-// Verifier holds what the gate needs. All fields but Tries must be set; none
-// may change once it is in use.
+// Verifier holds what the gate needs. All fields must be set; none may change
+// once it is in use.
 type Verifier struct {
 	Records store.Records
 	Seal    Sealer
 	Audit   Auditor
 	Realms  map[string]Realm // by id
 	Now     func() time.Time
-	Tries   *prometheus.CounterVec // from NewTries; labels realm, door, outcome
+	Log     *slog.Logger
+	Metrics *Metrics
 }
 
-// NewTries makes the counter of tries by realm, door and outcome.
-func NewTries(reg prometheus.Registerer) *prometheus.CounterVec {
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "otpgate_verifier_tries_total",
-		Help: "Codes that people tried, by realm, door and exact outcome.",
-	}, []string{"realm", "door", "outcome"})
-	reg.MustRegister(c)
-	return c
+// Metrics counts what the gate does.
+type Metrics struct {
+	tries     *prometheus.CounterVec // realm, door, outcome
+	cardTries *prometheus.CounterVec // realm, door, outcome
+	alarms    *prometheus.CounterVec // realm
+}
+
+// NewMetrics registers the gate's counters.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "otpgate_verifier_tries_total",
+			Help: "Codes that people tried, by realm, door and exact outcome.",
+		}, []string{"realm", "door", "outcome"}),
+		cardTries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "otpgate_verifier_card_tries_total",
+			Help: "Answers to a confirmation card's challenge, by realm, door and exact outcome.",
+		}, []string{"realm", "door", "outcome"}),
+		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "otpgate_verifier_alarms_total",
+			Help: "How often the wrong codes of a whole realm, within ten minutes, reached its limit.",
+		}, []string{"realm"}),
+	}
+	reg.MustRegister(m.tries, m.cardTries, m.alarms)
+	return m
 }
 
 // Refusal says why a step on a user or token was refused and what to do. It is

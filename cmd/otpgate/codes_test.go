@@ -1,8 +1,9 @@
 package main
 
 import (
-	"otpgate/verifier/otp"
 	"time"
+
+	"otpgate/verifier/otp"
 )
 
 // codeNow is what a token shows offset steps from now.

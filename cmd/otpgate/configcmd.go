@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
 	"otpgate/config"
 )
 
@@ -22,8 +23,8 @@ func (c configCheckCmd) Run(term terminal) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(term.out, "%s: no faults; %d realms, %d RADIUS clients, %d OIDC clients\n",
-		c.Config, len(cfg.Realms), len(cfg.Radius.Clients), len(cfg.OIDC.Clients))
+	fmt.Fprintf(term.out, "%s: no faults; %s, %s, %s\n", c.Config,
+		count(len(cfg.Realms), "realm"), count(len(cfg.Radius.Clients), "RADIUS client"), count(len(cfg.OIDC.Clients), "OIDC client"))
 	for _, file := range cfg.SecretsToMake() {
 		fmt.Fprintf(term.out, "%s will be made at first start\n", file)
 	}
@@ -48,10 +49,10 @@ type configInitCmd struct{ configFlag }
 func (c configInitCmd) Run(term terminal) error {
 	f, err := os.OpenFile(c.Config, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return &startError{c.Config + " is there already", "it was left as it is; name another with -c"}
+		return &usageError{c.Config + " is there already", "it was left as it is; name another with -c"}
 	}
 	if err != nil {
-		return &startError{"can't write " + c.Config, err.Error()}
+		return &usageError{"can't write " + c.Config, err.Error()}
 	}
 	if _, err := f.Write(config.Shipped()); err != nil {
 		return errors.Join(err, f.Close())

@@ -7,7 +7,7 @@ import (
 
 // configFlag is the configuration file that a command reads.
 type configFlag struct {
-	Config string `short:"c" default:"gateway.yaml" placeholder:"FILE" help:"The configuration file."`
+	Config string `short:"c" default:"gateway.yaml" placeholder:"FILE" help:"The configuration file (default: ${default})."`
 }
 
 // daemonFlags say which running gateway a command talks to, and how it prints.

@@ -10,17 +10,18 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
 	"otpgate/config"
 	"otpgate/examples/portal/relyingparty"
 	"otpgate/internal/admin"
 	"otpgate/oidc"
 	"otpgate/verifier"
 	"otpgate/verifier/otp"
-	"path/filepath"
-	"strings"
-	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // The people of the demo.
@@ -37,9 +38,13 @@ type demoCmd struct{}
 func (demoCmd) Run(ctx context.Context, term terminal) (err error) {
 	dir, err := os.MkdirTemp("", "otpgate-demo-")
 	if err != nil {
-		return &startError{"can't make a temporary directory", err.Error()}
+		return &usageError{"can't make a temporary directory", err.Error()}
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		if err = errors.Join(err, os.RemoveAll(dir)); err == nil {
+			fmt.Fprintln(term.out, "The demo has ended, and all of it is removed.")
+		}
+	}()
 	d, err := newDemo(dir)
 	if err != nil {
 		return err
@@ -53,8 +58,9 @@ func (demoCmd) Run(ctx context.Context, term terminal) (err error) {
 type demo struct {
 	dir     string
 	portal  net.Listener
-	config  string // path
-	portals string // the portal's origin
+	config  string   // path
+	portals string   // the portal's origin
+	taken   []string // what listens elsewhere than usual, in words
 	people  []*demoPerson
 }
 
@@ -90,37 +96,53 @@ oidc:
     - { id: portal, realm: retail, redirect_uris: [%q], jwks_file: portal.jwks.json }
 `
 
-func newDemo(dir string) (*demo, error) {
+func newDemo(dir string) (_ *demo, err error) {
 	portal, err := listenNear(8080)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, portal.Close())
+		}
+	}()
 	d := &demo{
 		dir: dir, portal: portal, config: filepath.Join(dir, "gateway.yaml"),
 		portals: fmt.Sprintf("http://localhost:%d", portal.Addr().(*net.TCPAddr).Port),
 	}
 	if _, _, err := relyingparty.MakeKey(dir); err != nil {
-		return nil, errors.Join(err, portal.Close())
+		return nil, err
 	}
+	d.tell("portal", 8080, portal.Addr().(*net.TCPAddr).Port)
 	https, err := freePort(8443)
 	if err != nil {
-		return nil, errors.Join(err, portal.Close())
+		return nil, err
 	}
+	d.tell("gateway", 8443, https)
 	metrics, err := freePort(9464)
 	if err != nil {
-		return nil, errors.Join(err, portal.Close())
+		return nil, err
 	}
+	d.tell("metrics address", 9464, metrics)
 	radius := "127.0.0.1:1812"
 	if probe, err := net.ListenPacket("udp", radius); err != nil {
 		radius = "127.0.0.1:0"
+		d.taken = append(d.taken, "Port 1812 is taken, so RADIUS has another one.")
 	} else if err := probe.Close(); err != nil {
 		return nil, err
 	}
 	text := fmt.Sprintf(demoConfig, fmt.Sprintf("127.0.0.1:%d", https), fmt.Sprintf("127.0.0.1:%d", metrics), radius, https, d.portals+"/callback")
 	if err := os.WriteFile(d.config, []byte(text), 0o600); err != nil {
-		return nil, errors.Join(err, portal.Close())
+		return nil, err
 	}
 	return d, nil
+}
+
+// tell notes that something is not where it usually is.
+func (d *demo) tell(what string, usual, port int) {
+	if port != usual {
+		d.taken = append(d.taken, fmt.Sprintf("Port %d is taken, so the %s has %d.", usual, what, port))
+	}
 }
 
 // listenNear listens on port, or on a free one if it is taken.
@@ -147,6 +169,9 @@ func (d *demo) run(ctx context.Context, term terminal, log *slog.Logger) error {
 		return errors.Join(err, d.portal.Close())
 	}
 	g, err := openGateway(ctx, cfg, log)
+	if errors.Is(err, context.Canceled) { // told to stop before it ran
+		return d.portal.Close()
+	}
 	if err != nil {
 		return errors.Join(err, d.portal.Close())
 	}
@@ -156,9 +181,13 @@ func (d *demo) run(ctx context.Context, term terminal, log *slog.Logger) error {
 	}
 	parts, stop := errgroup.WithContext(ctx)
 	parts.Go(func() error { return g.run(stop) })
-	parts.Go(func() error { return serveHTTP(stop, g.httpServer(site), d.portal, false) })
+	parts.Go(func() error { return g.serveHTTP(stop, "demo portal", httpServer(site), d.portal, maxInside) })
 	parts.Go(func() error {
-		if err := d.hire(stop, admin.NewClient(cfg.Listen.AdminSocket)); err != nil {
+		err := d.hire(stop, admin.NewClient(cfg.Listen.AdminSocket))
+		if stop.Err() != nil { // told to stop meanwhile
+			return nil //nolint:nilerr // or another part has failed, whose error counts
+		}
+		if err != nil {
 			return err
 		}
 		d.introduce(term.out, g)
@@ -193,7 +222,7 @@ func (d *demo) hire(ctx context.Context, c *admin.Client) error {
 	for _, p := range d.people {
 		p.key = make([]byte, 20)
 		_, _ = rand.Read(p.key)
-		if _, err := c.AddUser(ctx, p.realm, p.name); err != nil {
+		if _, err := c.AddUser(ctx, admin.NewUser{Realm: p.realm, Name: p.name}); err != nil {
 			return err
 		}
 		_, err := c.CreateToken(ctx, admin.NewToken{Realm: p.realm, User: p.name, Key: p.key, Carrier: verifier.Software, InService: true})
@@ -207,20 +236,22 @@ func (d *demo) hire(ctx context.Context, c *admin.Client) error {
 func (d *demo) introduce(w io.Writer, g *gateway) {
 	fmt.Fprintf(w, `otpgate demo: a gateway, a bank's portal, a customer and an employee, on loopback.
 All of it is in %s and goes when you press Ctrl-C.
-
+%s
 A customer logs in. Open
     %s
 with contract number %s and password %s, then type the code below.
 The gateway's certificate is its own, so the browser warns once: go on.
 
 An employee opens the VPN. In another terminal (Debian: apt-get install freeradius-utils)
-    echo "User-Name=%s,User-Password=$(cat %s),Message-Authenticator=0x00" | radclient -x -S %s %s auth
+    echo "User-Name=%s,User-Password=$(cat %s),Message-Authenticator=0x00" |
+      radclient -x -S %s \
+      %s auth
 A second time with the same code it is refused: each code works once.
 
 What was decided, and why:
     %s audit tail --socket %s
 
-`, d.dir, d.portals, demoCustomer, demoPassword, demoEmployee, d.codeFile(demoEmployee), filepath.Join(d.dir, "data", "vpn.secret"),
+`, d.dir, strings.Join(append(d.taken, ""), "\n"), d.portals, demoCustomer, demoPassword, demoEmployee, d.codeFile(demoEmployee), filepath.Join(d.dir, "data", "vpn.secret"),
 		g.sockets.udp[0].LocalAddr(), self(), g.admin.Addr())
 }
 
@@ -237,9 +268,9 @@ func self() string {
 func (d *demo) codeFile(name string) string { return filepath.Join(d.dir, name+".code") }
 
 // showCodes prints the current codes: on a terminal with the seconds that are
-// left, else whenever they change.
+// left, side by side if it is wide enough, else whenever they change.
 func (d *demo) showCodes(ctx context.Context, w io.Writer) error {
-	live := isTerminal(w)
+	live, back := isTerminal(w), ""
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -250,7 +281,7 @@ func (d *demo) showCodes(ctx context.Context, w io.Writer) error {
 			code := otp.NewGenerator(p.key, p.params).Code(step)
 			if step != p.shown {
 				p.shown = step
-				if err := os.WriteFile(d.codeFile(p.name), []byte(code), 0o600); err != nil {
+				if err := replaceFile(d.codeFile(p.name), []byte(code), 0o600); err != nil {
 					return err
 				}
 				if !live {
@@ -261,7 +292,12 @@ func (d *demo) showCodes(ctx context.Context, w io.Writer) error {
 			line = append(line, fmt.Sprintf("%s: %s %s (%2d s)", p.name, code[:3], code[3:], left))
 		}
 		if live {
-			fmt.Fprintf(w, "\r  %s ", strings.Join(line, "     "))
+			text := "  " + strings.Join(line, "     ")
+			if width := columns(w); len(text) >= width {
+				text = "  " + strings.Join(line, "\n  ")
+			}
+			fmt.Fprintf(w, "%s%s", back, text)
+			back = "\r" + strings.Repeat("\x1b[A", strings.Count(text, "\n")) + "\x1b[J" // to where it began, and clear
 		}
 		select {
 		case <-ctx.Done():

@@ -68,12 +68,51 @@ func TestDemoInABrowser(t *testing.T) {
 		if at := b.location(); !strings.HasPrefix(at, demo.portal+"/callback?") || !strings.Contains(at, "error=access_denied") {
 			t.Errorf("from the lock page the browser came to %s", at)
 		}
+		if text := b.text("main"); !strings.Contains(text, "Your one-time password is locked") && !strings.Contains(text, "ロックされています") {
+			t.Errorf("the portal doesn't say that it is locked:\n%s", text)
+		}
 		b.picture("5-denied")
 	})
 
 	demo.interrupt(t)
 	if _, err := os.Stat(demo.dir); !os.IsNotExist(err) {
 		t.Errorf("Ctrl-C left %s: %v", demo.dir, err)
+	}
+}
+
+// TestDemoOverRadius types what the demo prints for an employee.
+func TestDemoOverRadius(t *testing.T) {
+	needPeer(t, "radclient", "freeradius-utils")
+	demo := startDemo(t)
+	typed := regexp.MustCompile(`(?m)^ +echo .*\n +radclient .*\\\n.* auth$`).FindString(demo.out.String())
+	if typed == "" {
+		t.Fatalf("no radclient line is printed:\n%s", demo.out)
+	}
+	waitForFreshStep(30, 10*time.Second)
+	for _, want := range []string{"Received Access-Accept", "Received Access-Reject"} { // a code works once
+		out, _ := exec.Command("sh", "-c", typed).CombinedOutput() // a Reject is exit code 1
+		if !bytes.Contains(out, []byte(want)) {
+			t.Errorf("%s: want %s:\n%s", typed, want, out)
+		}
+	}
+	typed = regexp.MustCompile(`(?m)^ +\S+ audit tail --socket \S+$`).FindString(demo.out.String())
+	out, err := exec.Command("sh", "-c", typed).CombinedOutput()
+	if err != nil || !regexp.MustCompile(`accepted +`+demoEmployee+`@staff`).Match(out) || !regexp.MustCompile(`replayed +`+demoEmployee+`@staff`).Match(out) {
+		t.Errorf("%q: %v\n%s", typed, err, out)
+	}
+	demo.interrupt(t)
+	if _, err := os.Stat(demo.dir); !os.IsNotExist(err) {
+		t.Errorf("Ctrl-C left %s: %v", demo.dir, err)
+	}
+}
+
+// waitForFreshStep waits, if need be, until the current step of the given period
+// has more than left to go.
+func waitForFreshStep(period int64, left time.Duration) {
+	now := time.Now()
+	next := time.Unix((now.Unix()/period+1)*period, 0)
+	if next.Sub(now) < left {
+		time.Sleep(time.Until(next) + 1500*time.Millisecond) // the demo looks once a second
 	}
 }
 

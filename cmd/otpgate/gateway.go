@@ -7,10 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"otpgate/config"
-	"otpgate/internal/admin"
-	"otpgate/radius"
 	"syscall"
 	"time"
 
@@ -18,6 +14,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+
+	"otpgate/config"
+	"otpgate/internal/admin"
+	"otpgate/internal/store/seal"
+	"otpgate/radius"
+	"otpgate/verifier"
 )
 
 // grace is how long what is under way may take once the gateway is told to
@@ -34,20 +36,25 @@ type gateway struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	metrics *prometheus.Registry
+	http    *httpMetrics
 
 	sockets sockets
 	data    *data
-	admin   net.Listener
+	admin   *adminSocket
 
+	gate     *verifier.Verifier
 	radius   *radius.Server
 	operator *admin.Server
+	rotation *seal.Rotation
 	public   http.Handler // OIDC and pages
 }
 
 // openGateway makes a gateway that is ready to run. Whatever keeps it from
-// that is a *startError, and everything opened is closed again.
+// that is a *usageError, or context.Canceled if ctx ended first, and everything
+// opened is closed again.
 func openGateway(ctx context.Context, cfg *config.Config, log *slog.Logger) (*gateway, error) {
 	g := &gateway{cfg: cfg, log: log, metrics: prometheus.NewRegistry()}
+	g.http = newHTTPMetrics(g.metrics)
 	g.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := g.open(ctx); err != nil {
 		return nil, errors.Join(err, g.close())
@@ -59,7 +66,7 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	if g.sockets, err = listen(g.cfg); err != nil {
 		return err
 	}
-	if g.data, err = openData(ctx, g.cfg); err != nil {
+	if g.data, err = openData(ctx, g.cfg, g.log); err != nil {
 		return err
 	}
 	if g.admin, err = listenAdmin(g.cfg.Listen.AdminSocket); err != nil {
@@ -72,19 +79,38 @@ func (g *gateway) open(ctx context.Context) (err error) {
 // under way is finished within grace, the data is closed.
 func (g *gateway) run(ctx context.Context) error {
 	parts, stop := errgroup.WithContext(ctx)
-	parts.Go(func() error { return g.operator.Serve(stop, g.admin, grace) })
-	parts.Go(func() error { return serveHTTP(stop, g.httpServer(g.public), g.sockets.https, true) })
-	parts.Go(func() error { return serveHTTP(stop, g.httpServer(g.health()), g.sockets.metrics, false) })
+	public := httpServer(g.public)
+	public.TLSConfig = g.data.tls
+	forPublic, forInside := connectionLimits()
+	parts.Go(func() error { return g.serveHTTP(stop, "https", public, g.sockets.https, forPublic) })
+	parts.Go(func() error {
+		return g.serveHTTP(stop, "metrics", httpServer(g.health()), g.sockets.metrics, forInside)
+	})
+	parts.Go(func() error { return g.serveHTTP(stop, "admin", g.operator.HTTP(stop), g.admin, forInside) })
+	parts.Go(func() error {
+		g.rotation.Run(stop)
+		return nil
+	})
 	for _, conn := range g.sockets.udp {
 		parts.Go(func() error { return g.radius.Serve(conn) })
 	}
 	parts.Go(func() error {
 		<-stop.Done()
-		end, cancel := context.WithTimeout(context.WithoutCancel(stop), grace)
-		defer cancel()
-		return g.radius.Shutdown(end)
+		return g.stopRadius(context.WithoutCancel(stop))
 	})
 	return errors.Join(parts.Wait(), g.data.close())
+}
+
+// stopRadius answers what was received, within grace.
+func (g *gateway) stopRadius(ctx context.Context) error {
+	end, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	err := g.radius.Shutdown(end)
+	if errors.Is(err, context.DeadlineExceeded) { // the gear asks again, or turns to its next server
+		g.log.Warn("time is up: RADIUS requests are left unanswered", "after", grace, "err", err)
+		return nil
+	}
+	return err
 }
 
 // close closes what open has opened, for a gateway that never ran.
@@ -99,50 +125,14 @@ func (g *gateway) close() error {
 	return errors.Join(append(errs, g.sockets.close())...)
 }
 
-// httpServer has a bound on everything that a peer may take its time with.
-func (g *gateway) httpServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		TLSConfig:         g.data.tls,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      15 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    16 << 10,                                            // the longest: a URL with a request_uri and a jar of transaction cookies
-		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // handshakes that peers break off
-	}
-}
-
-func serveHTTP(ctx context.Context, srv *http.Server, l net.Listener, withTLS bool) error {
-	done := make(chan error, 1)
-	go func() {
-		if withTLS {
-			done <- srv.ServeTLS(l, "", "")
-		} else {
-			done <- srv.Serve(l)
-		}
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-	defer cancel()
-	if err := srv.Shutdown(end); err != nil {
-		return errors.Join(err, srv.Close())
-	}
-	return nil
-}
-
 // health serves what machines ask about the daemon: is it alive, may it be sent
-// work, what has it counted.
+// work, what has it counted. Why it isn't ready stands in the log alone.
 func (g *gateway) health() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(g.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := g.data.err(); err != nil {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := errors.Join(g.data.err(), g.gate.Ready(r.Context())); err != nil {
 			g.log.Error("not ready", "err", err)
 			http.Error(w, "not ready: nothing can be accepted, see the log", http.StatusServiceUnavailable)
 			return
@@ -158,13 +148,9 @@ type sockets struct {
 	udp            []*net.UDPConn
 }
 
-// listen opens every network socket, or none.
+// listen opens every network socket. After an error the caller closes those
+// that it returns.
 func listen(cfg *config.Config) (s sockets, err error) {
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}()
 	if s.https, err = net.Listen("tcp", cfg.Listen.HTTPS); err != nil {
 		return s, listenError("listen.https", cfg.Listen.HTTPS, err)
 	}
@@ -206,29 +192,11 @@ func listenError(key, address string, err error) error {
 	problem := fmt.Sprintf("can't listen on %s (%s)", address, key)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &startError{problem, "another program has that port; stop it, or choose another port in gateway.yaml"}
+		return &usageError{problem, "another program has that port; stop it, or choose another port in gateway.yaml"}
 	case errors.Is(err, syscall.EACCES):
-		return &startError{problem, "ports below 1024 need the CAP_NET_BIND_SERVICE capability; or choose a higher one"}
+		return &usageError{problem, "ports below 1024 need the CAP_NET_BIND_SERVICE capability; or choose a higher one"}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return &startError{problem, "this machine doesn't have that address"}
+		return &usageError{problem, "this machine doesn't have that address"}
 	}
-	return &startError{problem, err.Error()}
-}
-
-// listenAdmin opens the admin socket for its owner alone. It is called with the
-// database locked, so a socket that is there already is a dead gateway's.
-func listenAdmin(path string) (net.Listener, error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
-		if err := os.Remove(path); err != nil {
-			return nil, &startError{"can't replace the admin socket " + path, err.Error()}
-		}
-	}
-	// The mode must be right from the first moment, not after a chmod.
-	old := syscall.Umask(0o177)
-	defer syscall.Umask(old)
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, &startError{"can't make the admin socket " + path + " (listen.admin_socket)", err.Error()}
-	}
-	return l, nil
+	return &usageError{problem, err.Error()}
 }

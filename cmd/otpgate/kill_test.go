@@ -42,12 +42,14 @@ func TestKillUnderLoad(t *testing.T) {
 			name := fmt.Sprintf("user-%d-%d", kill, i)
 			crowd = append(crowd, &person{name: name, key: employee(t, s.client(), name), guesser: i%2 == 0})
 		}
+		alive, died := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for _, person := range crowd {
-			wg.Go(func() { person.logIn(t, nas) })
+			wg.Go(func() { person.logIn(alive, t, nas) })
 		}
 		time.Sleep(rand.N(40 * time.Millisecond))
 		p.kill()
+		died()
 		wg.Wait()
 		p = s.serve(t)
 		for _, person := range crowd {
@@ -73,7 +75,7 @@ type person struct {
 
 // logIn uses each code of the window once, or guesses up to the last try but
 // one.
-func (p *person) logIn(t *testing.T, nas nas) {
+func (p *person) logIn(ctx context.Context, t *testing.T, nas nas) {
 	codes := []string{codeNow(p.key, 30, -1), codeNow(p.key, 30, 0), codeNow(p.key, 30, 1)}
 	if p.guesser {
 		codes = nil
@@ -82,7 +84,7 @@ func (p *person) logIn(t *testing.T, nas nas) {
 		}
 	}
 	for _, code := range codes {
-		reply, err := nas.ask(p.name, code)
+		reply, err := nas.exchange(ctx, p.name, code, func() {})
 		if err != nil {
 			return // killed
 		}
@@ -121,33 +123,19 @@ type nas struct {
 }
 
 func (n nas) ask(user, code string) (codec.Code, error) {
-	request := codec.New(codec.CodeAccessRequest, n.secret)
-	err := errors.Join(
-		rfc2869.MessageAuthenticator_Set(request, make([]byte, md5.Size)),
-		rfc2865.UserName_SetString(request, user),
-		rfc2865.UserPassword_SetString(request, code),
-	)
-	if err != nil {
-		return 0, err
-	}
-	wire, err := request.Encode()
-	if err != nil {
-		return 0, err
-	}
-	mac := hmac.New(md5.New, n.secret)
-	mac.Write(wire)
-	copy(wire[22:], mac.Sum(nil)) // the first attribute's value: 20 octets of header, type, length
-	conn, err := net.Dial("udp", n.address)
+	return n.exchange(context.Background(), user, code, func() {})
+}
+
+// exchange is ask; sent is called when the request has left, or can't. When ctx
+// ends, so does the wait, but for an answer that is on its way.
+func (n nas) exchange(ctx context.Context, user, code string, sent func()) (codec.Code, error) {
+	conn, err := n.send(user, code)
+	sent()
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
-		return 0, err
-	}
-	if _, err := conn.Write(wire); err != nil {
-		return 0, err
-	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) })()
 	b := make([]byte, codec.MaxPacketLength)
 	m, err := conn.Read(b)
 	if err != nil {
@@ -158,4 +146,36 @@ func (n nas) ask(user, code string) (codec.Code, error) {
 		return 0, err
 	}
 	return reply.Code, nil
+}
+
+func (n nas) send(user, code string) (net.Conn, error) {
+	request := codec.New(codec.CodeAccessRequest, n.secret)
+	err := errors.Join(
+		rfc2869.MessageAuthenticator_Set(request, make([]byte, md5.Size)),
+		rfc2865.UserName_SetString(request, user),
+		rfc2865.UserPassword_SetString(request, code),
+	)
+	if err != nil {
+		return nil, err
+	}
+	wire, err := request.Encode()
+	if err != nil {
+		return nil, err
+	}
+	mac := hmac.New(md5.New, n.secret)
+	mac.Write(wire)
+	copy(wire[22:], mac.Sum(nil)) // the first attribute's value: 20 octets of header, type, length
+	conn, err := net.Dial("udp", n.address)
+	if err != nil {
+		return nil, err
+	}
+	err = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	if err == nil {
+		_, err = conn.Write(wire)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }

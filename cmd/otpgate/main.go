@@ -1,8 +1,14 @@
 // Command otpgate is the gateway and its operator's command line.
 //
 // main.go parses and dispatches; serve.go and gateway.go start and stop the
-// daemon; demo.go runs a throw-away one; user.go, token.go and audit.go talk to
-// a running daemon over its unix socket; output.go is how they print.
+// daemon, data.go, tls.go and adminsocket.go what it keeps and listens on,
+// http.go and listener.go how it serves HTTP, wire.go what it is made of;
+// demo.go runs a throw-away one; user.go, token.go and audit.go talk to a
+// running daemon over its unix socket; output.go is how they print, usage.go
+// what is said when they were typed wrong.
+// import.go and batch.go too, with progress.go before a terminal.
+// key.go and backup.go do so as well, with their daemon's side in sealing.go and
+// backup.go; restore.go works without one, on the format in archive.go.
 //
 // Exit codes: 0 done, 1 refused (the message says why and what to do), 2 wrong
 // usage or configuration.
@@ -15,12 +21,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"otpgate/config"
-	"otpgate/internal/admin"
 	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"otpgate/config"
+	"otpgate/internal/admin"
 )
 
 const (
@@ -33,20 +40,25 @@ type commandLine struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
 	Demo    demoCmd    `cmd:"" help:"Run a throw-away gateway on loopback with a demo portal, a customer and an employee."`
 	Config  configCmd  `cmd:"" help:"Check the configuration, print its schema, or write a first one."`
-	User    userCmd    `cmd:"" help:"Users: add, show, list, unlock."`
-	Token   tokenCmd   `cmd:"" help:"Tokens: create, show, list, start, suspend, resume, release."`
+	User    userCmd    `cmd:"" help:"Users: add, apply, show, list, unlock, remove."`
+	Token   tokenCmd   `cmd:"" help:"Tokens: create, import, assign, show, list, start, suspend, resume, unusable, reissue, release."`
+	Batch   batchCmd   `cmd:"" help:"Imported tokens: list, show, check, release, discard."`
+	Card    cardCmd    `cmd:"" help:"Confirmation cards: issue, import, show, unlock, fallback."`
 	Audit   auditCmd   `cmd:"" help:"The audit log."`
+	Key     keyCmd     `cmd:"" help:"The keys that seal the database: show, rotate."`
+	Backup  backupCmd  `cmd:"" help:"Take a backup of the running gateway."`
+	Restore restoreCmd `cmd:"" help:"Restore a backup where no data is yet, or prove one."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-// startError is a fault of the configuration or the machine that keeps the
-// gateway from starting.
-type startError struct {
+// usageError is a fault that whoever started otpgate has to put right: in what
+// was typed, in the configuration or on the machine. It ends with exitUsage.
+type usageError struct {
 	problem string
 	hint    string
 }
 
-func (e *startError) Error() string {
+func (e *usageError) Error() string {
 	if e.hint == "" {
 		return e.problem
 	}
@@ -83,12 +95,12 @@ func run(ctx context.Context, args []string, term terminal) int {
 	if err != nil {
 		panic(err) // the command line's own structs are wrong
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(habits(args))
 	if exited >= 0 { // --help has printed
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(term.err, "otpgate: %s\nTry: otpgate --help\n", err)
+		fmt.Fprintf(term.err, "otpgate: %s\nTry: %s\n", err, helpFor(err))
 		return exitUsage
 	}
 	return report(term, parsed.Run())
@@ -97,7 +109,7 @@ func run(ctx context.Context, args []string, term terminal) int {
 // report prints what kept a command from being done and returns the exit code.
 func report(term terminal, err error) int {
 	var faults config.Faults
-	var start *startError
+	var usage *usageError
 	var problem *admin.Problem
 	switch {
 	case err == nil:
@@ -105,8 +117,8 @@ func report(term terminal, err error) int {
 	case errors.As(err, &faults):
 		printFaults(term.err, faults)
 		return exitUsage
-	case errors.As(err, &start):
-		fmt.Fprintf(term.err, "otpgate: %s\n", start)
+	case errors.As(err, &usage):
+		fmt.Fprintf(term.err, "otpgate: %s\n", usage)
 		return exitUsage
 	case errors.As(err, &problem):
 		fmt.Fprintf(term.err, "otpgate: %s\n", problem)
@@ -118,12 +130,16 @@ func report(term terminal, err error) int {
 
 type versionCmd struct{}
 
-// Run prints the version that the Go tool has recorded in the binary.
+// Run prints the version.
 func (versionCmd) Run(term terminal) error {
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version + " " + info.GoVersion
-	}
-	_, err := fmt.Fprintf(term.out, "otpgate %s\n", version)
+	_, err := fmt.Fprintf(term.out, "otpgate %s\n", version())
 	return err
+}
+
+// version is what the Go tool has recorded in the binary.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version + " " + info.GoVersion
+	}
+	return "unknown"
 }

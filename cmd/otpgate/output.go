@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"otpgate/config"
 	"text/tabwriter"
 	"time"
 
 	"github.com/boombuler/barcode/qr"
 	"golang.org/x/term"
+
+	"otpgate/config"
 )
 
 // printJSON prints v as one line of JSON: what scripts read.
@@ -44,7 +45,22 @@ func when(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.In(zone()).Format("2006-01-02 15:04:05")
+}
+
+// zone is the one that times are printed in: this machine's as it is now, also
+// for times of the other half of the year, so that a heading can name it.
+func zone() *time.Location { return time.FixedZone(time.Now().Zone()) }
+
+// zoned puts the zone's name in a heading.
+func zoned(header string) string { return fmt.Sprintf(header, zone()) }
+
+// count is a number of things: "1 realm", "2 realms".
+func count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 func orDash(s string) string {
@@ -58,6 +74,16 @@ func orDash(s string) string {
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// columns is how wide a terminal is; 80 if it doesn't tell.
+func columns(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 80
 }
 
 // printQR draws text as a QR code of half blocks, light on dark as a terminal
@@ -100,9 +126,7 @@ func printFaults(w io.Writer, faults config.Faults) {
 	for _, f := range faults {
 		fmt.Fprintln(w, f)
 	}
-	noun := "faults"
-	if len(faults) == 1 {
-		noun = "fault"
+	if len(faults) > 1 { // one says all itself
+		fmt.Fprintf(w, "otpgate: %d faults in the configuration\n", len(faults))
 	}
-	fmt.Fprintf(w, "otpgate: %d %s in the configuration; nothing was changed\n", len(faults), noun)
 }

@@ -7,12 +7,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"otpgate/internal/admin"
-	"otpgate/verifier"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"otpgate/internal/admin"
+	"otpgate/verifier"
 )
 
 // radclient sends one request with FreeRADIUS's client and returns the code of
@@ -49,7 +50,7 @@ func employee(t testing.TB, c *admin.Client, name string) []byte {
 	t.Helper()
 	key := make([]byte, 20)
 	_, _ = rand.Read(key)
-	if _, err := c.AddUser(context.Background(), "staff", name); err != nil {
+	if _, err := c.AddUser(context.Background(), admin.NewUser{Realm: "staff", Name: name}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.CreateToken(context.Background(), admin.NewToken{Realm: "staff", User: name, Key: key, InService: true}); err != nil {

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"otpgate/config"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"otpgate/config"
+	"otpgate/verifier"
 )
 
 type serveCmd struct{ configFlag }
@@ -21,17 +24,21 @@ func (c serveCmd) Run(ctx context.Context, term terminal) error {
 	}
 	log := newLogger(term.err)
 	if err := noCore(); err != nil {
-		return &startError{"can't keep this process from dumping core", err.Error()}
+		return &usageError{"can't keep this process from dumping core", err.Error()}
 	}
 	g, err := openGateway(ctx, cfg, log)
+	if errors.Is(err, context.Canceled) { // told to stop before it ran
+		log.Info("stopped")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for _, at := range g.addresses() {
-		log.Info("listening", "for", at.what, "address", at.address)
-	}
 	if isTerminal(term.out) {
-		g.introduce(term.out)
+		g.introduce(ctx, term.out)
+	}
+	if !isTerminal(term.out) || !isTerminal(term.err) { // else it would stand there twice
+		g.logStart()
 	}
 	err = g.run(ctx)
 	log.Info("stopped")
@@ -69,13 +76,34 @@ func (g *gateway) addresses() []address {
 	return list
 }
 
-// introduce says in a few lines what runs, where its data is and what to do
-// next.
-func (g *gateway) introduce(w io.Writer) {
+// logStart is introduce for machines.
+func (g *gateway) logStart() {
+	for _, at := range g.addresses() {
+		g.log.Info("listening", "for", at.what, "address", at.address)
+	}
+	g.log.Info("running", "data_dir", absolute(g.cfg.DataDir), "master_key_file", absolute(g.cfg.MasterKeyFile))
+}
+
+// absolute is path for a reader who doesn't know our working directory.
+func absolute(path string) string {
+	if full, err := filepath.Abs(path); err == nil {
+		return full
+	}
+	return path
+}
+
+// introduce says in a few lines what runs, where its data is and, as long as
+// there is nobody in it, what to do next.
+func (g *gateway) introduce(ctx context.Context, w io.Writer) {
 	fmt.Fprintln(w, "otpgate is running. It listens for")
 	for _, at := range g.addresses() {
 		fmt.Fprintf(w, "  %-32s %s\n", at.what, at.address)
 	}
-	fmt.Fprintf(w, "Its data is in %s; back that up, and %s apart from it.\n", g.cfg.DataDir, g.cfg.MasterKeyFile)
-	fmt.Fprint(w, "Next, in another terminal:\n  otpgate user add taro@staff\n  otpgate token create taro@staff --in-service\nCtrl-C stops it.\n\n")
+	fmt.Fprintf(w, "Its data is in %s; back that up, and %s apart from it.\n", absolute(g.cfg.DataDir), absolute(g.cfg.MasterKeyFile))
+	somebody := errors.New("there is somebody")
+	if err := g.gate.Users(ctx, "", func(verifier.User) error { return somebody }); err == nil {
+		user := "taro@" + g.cfg.Realms[0].ID
+		fmt.Fprintf(w, "Next, in another terminal:\n  otpgate user add %s\n  otpgate token create %[1]s --in-service\n", user)
+	}
+	fmt.Fprint(w, "Ctrl-C stops it.\n\n")
 }

@@ -10,13 +10,17 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
-	"otpgate/config"
 	"path/filepath"
+	"syscall"
 	"time"
+
+	"otpgate/config"
 )
 
 const (
@@ -24,21 +28,29 @@ const (
 	// when a start makes a new one. Browsers refuse more than 398 days.
 	selfSignedLife = 397 * 24 * time.Hour
 	renewBefore    = 30 * 24 * time.Hour
+	// maxKeyFile is far more than one private key in PEM, in bytes.
+	maxKeyFile = 64 << 10
+)
+
+// Who else may not have access to a private key, as mode bits that must be off.
+const (
+	ownerOnly   fs.FileMode = 0o077
+	notEveryone fs.FileMode = 0o007 // Debian's ssl-cert group may read TLS keys
 )
 
 // serverTLS is the TLS side of the HTTPS listener: with the configured
-// certificate, else with a self-signed one for loopback in the data directory,
-// made if it isn't there or is about to expire.
-func serverTLS(cfg *config.Config, now time.Time) (*tls.Config, error) {
-	certFile, keyFile := selfSignedFiles(cfg)
-	if cfg.Listen.TLS != nil {
-		certFile, keyFile = cfg.Listen.TLS.CertFile, cfg.Listen.TLS.KeyFile
-	} else if err := ensureSelfSigned(certFile, keyFile, now); err != nil {
-		return nil, err
+// certificate, else with a self-signed one for loopback in the data directory.
+func serverTLS(cfg *config.Config, now time.Time, log *slog.Logger) (*tls.Config, error) {
+	var pair tls.Certificate
+	var err error
+	if files := cfg.Listen.TLS; files != nil {
+		pair, err = loadPair(files.CertFile, files.KeyFile, notEveryone)
+	} else {
+		certFile, keyFile := selfSignedFiles(cfg)
+		pair, err = selfSignedPair(certFile, keyFile, now, log)
 	}
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("certificate %s: %w", certFile, err)
+		return nil, err
 	}
 	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
@@ -47,23 +59,75 @@ func selfSignedFiles(cfg *config.Config) (certFile, keyFile string) {
 	return filepath.Join(cfg.DataDir, "tls.crt"), filepath.Join(cfg.DataDir, "tls.key")
 }
 
-func ensureSelfSigned(certFile, keyFile string, now time.Time) error {
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err == nil && now.Add(renewBefore).Before(pair.Leaf.NotAfter) {
-		return nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("self-signed certificate %s: %w (remove it and its key, and a new one is made)", certFile, err)
+// selfSignedPair loads our own certificate, and makes it anew if it isn't there,
+// is about to expire, or can't be used, as after a kill between its two files.
+func selfSignedPair(certFile, keyFile string, now time.Time, log *slog.Logger) (tls.Certificate, error) {
+	pair, err := loadPair(certFile, keyFile, ownerOnly)
+	var exposed *usageError
+	switch {
+	case err == nil && now.Add(renewBefore).Before(pair.Leaf.NotAfter):
+		return pair, nil
+	case errors.As(err, &exposed): // a new key would hide that somebody may have had it
+		return tls.Certificate{}, err
+	case err == nil:
+		log.Warn("the self-signed certificate is about to expire and is made anew: give it to the portals that trust it", "file", certFile)
+	case !errors.Is(err, fs.ErrNotExist):
+		log.Warn("the self-signed certificate can't be used and is made anew: give it to the portals that trust it", "err", err)
 	}
 	cert, key, err := selfSigned(now)
 	if err != nil {
-		return err
+		return tls.Certificate{}, err
 	}
-	// The key first: a certificate without its key would be an error next time.
-	if err := os.WriteFile(keyFile, key, 0o600); err != nil {
-		return err
+	if err := replaceFile(keyFile, key, 0o600); err != nil {
+		return tls.Certificate{}, err
 	}
-	return os.WriteFile(certFile, cert, 0o644) //nolint:gosec // a certificate is public, and portals read it
+	if err := replaceFile(certFile, cert, 0o644); err != nil { // public: portals read it
+		return tls.Certificate{}, err
+	}
+	return loadPair(certFile, keyFile, ownerOnly)
+}
+
+// loadPair loads a certificate and its key. The error is a *usageError if the
+// key is in the reach of others.
+func loadPair(certFile, keyFile string, forbidden fs.FileMode) (tls.Certificate, error) {
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("certificate: %w", err)
+	}
+	key, err := readPrivate(keyFile, forbidden)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("certificate %s: %w", certFile, err)
+	}
+	return pair, nil
+}
+
+// readPrivate reads the file of a private key, which must be ours or root's.
+func readPrivate(path string, forbidden fs.FileMode) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // doesn't wait at a FIFO
+	if err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
+	}
+	if mode := info.Mode(); !mode.IsRegular() {
+		return nil, fmt.Errorf("private key %s is no regular file", path)
+	} else if mode.Perm()&forbidden != 0 {
+		return nil, &usageError{fmt.Sprintf("others than its owner may use the private key %s (mode %04o)", path, mode.Perm()), "chmod 600 " + path}
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
+		return nil, &usageError{
+			fmt.Sprintf("the private key %s belongs to another user (uid %d)", path, stat.Uid),
+			"run otpgate as that user, or chown the file",
+		}
+	}
+	return io.ReadAll(io.LimitReader(f, maxKeyFile))
 }
 
 func selfSigned(now time.Time) (cert, key []byte, err error) {

@@ -3,16 +3,20 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
+
 	"otpgate/internal/admin"
 	"otpgate/internal/audit"
-	"strings"
+	"otpgate/verifier"
 )
 
 type userCmd struct {
 	Add    userAddCmd    `cmd:"" help:"Add a user."`
+	Apply  userApplyCmd  `cmd:"" help:"Register a customer's paper form; adds the user if there is none."`
 	Show   userShowCmd   `cmd:"" help:"Show a user: state, tokens, latest tries and why each was refused."`
 	List   userListCmd   `cmd:"" help:"List users."`
 	Unlock userUnlockCmd `cmd:"" help:"Open the lock that wrong codes have set."`
+	Remove userRemoveCmd `cmd:"" help:"Forget a user whose tokens are all released."`
 }
 
 // userArg is a user as people name one: NAME@REALM. The name itself may hold
@@ -23,15 +27,33 @@ type userArg struct{ name, realm string }
 func (u *userArg) UnmarshalText(text []byte) error {
 	i := strings.LastIndexByte(string(text), '@')
 	if i < 1 || i == len(text)-1 {
-		return fmt.Errorf("%q must be USER@REALM", text)
+		return fmt.Errorf("%.70q must be NAME@REALM, such as taro@staff", text)
 	}
 	u.name, u.realm = string(text[:i]), string(text[i+1:])
 	return nil
 }
 
+// whom is the user that a command is about.
+type whom struct {
+	User userArg `arg:"" name:"name@realm" help:"The user's name and realm, such as taro@staff."`
+}
+
+// formFlags are what a clerk says of a step that needs no reason.
+type formFlags struct {
+	Reason string `placeholder:"TEXT" help:"Why, for the audit log."`
+	Form   string `placeholder:"NUMBER" help:"The paper form's number, for the audit log."`
+}
+
+// reasonFlags are what a clerk says of a step.
+type reasonFlags struct {
+	Reason string `required:"" placeholder:"TEXT" help:"Why, for the audit log."`
+	Form   string `placeholder:"NUMBER" help:"The paper form's number, for the audit log."`
+}
+
 type userAddCmd struct {
 	daemonFlags
-	User userArg `arg:"" placeholder:"USER@REALM"`
+	whom
+	formFlags
 }
 
 // Run adds the user.
@@ -40,20 +62,35 @@ func (c userAddCmd) Run(ctx context.Context, term terminal) error {
 	if err != nil {
 		return err
 	}
-	u, err := client.AddUser(ctx, c.User.realm, c.User.name)
+	u, err := client.AddUser(ctx, admin.NewUser{Realm: c.User.realm, Name: c.User.name, Reason: c.Reason, Form: c.Form})
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return printJSON(term.out, u)
 	}
-	_, err = fmt.Fprintf(term.out, "added %s@%s\nNext: otpgate token create %s@%s\n", u.Name, u.Realm, u.Name, u.Realm)
+	fmt.Fprintf(term.out, "added %s@%s\n", u.Name, u.Realm)
+	printReceipt(term, u.Receipt)
+	_, err = fmt.Fprintf(term.out, "Next: otpgate token create %s --in-service\n"+
+		"      (or without --in-service, if its holder is to show a first code)\n", word(u.Name+"@"+u.Realm))
 	return err
+}
+
+type userApplyCmd struct {
+	daemonFlags
+	whom
+	Form   string `required:"" placeholder:"NUMBER" help:"The paper form's number."`
+	Reason string `placeholder:"TEXT" help:"Why, for the audit log."`
+}
+
+// Run registers the application.
+func (c userApplyCmd) Run(ctx context.Context, term terminal) error {
+	return stepUser(ctx, term, c.daemonFlags, c.User, "apply", admin.Step{Reason: c.Reason, Form: c.Form})
 }
 
 type userShowCmd struct {
 	daemonFlags
-	User userArg `arg:"" placeholder:"USER@REALM"`
+	whom
 }
 
 // Run shows the user.
@@ -71,7 +108,7 @@ func (c userShowCmd) Run(ctx context.Context, term terminal) error {
 
 type userListCmd struct {
 	daemonFlags
-	Realm string `help:"Only this realm."`
+	Realm string `placeholder:"REALM" help:"Only this realm."`
 }
 
 // Run lists the users.
@@ -83,9 +120,9 @@ func (c userListCmd) Run(ctx context.Context, term terminal) error {
 	if c.JSON {
 		return client.Users(ctx, c.Realm, func(u admin.User) error { return printJSON(term.out, u) })
 	}
-	t := newTable(term.out, "USER\tADDED")
+	t := newTable(term.out, zoned("USER\tADDED (%s)\tAPPLIED (%[1]s)"))
 	if err := client.Users(ctx, c.Realm, func(u admin.User) error {
-		return t.row("%s@%s\t%s", u.Name, u.Realm, when(u.Created))
+		return t.row("%s@%s\t%s\t%s", u.Name, u.Realm, when(u.Created), when(u.Applied))
 	}); err != nil {
 		return err
 	}
@@ -94,34 +131,97 @@ func (c userListCmd) Run(ctx context.Context, term terminal) error {
 
 type userUnlockCmd struct {
 	daemonFlags
-	User   userArg `arg:"" placeholder:"USER@REALM"`
-	Reason string  `help:"Why, for the audit log."`
+	whom
+	formFlags
 }
 
-// Run opens the user's lock.
+// Run opens the user's locks.
 func (c userUnlockCmd) Run(ctx context.Context, term terminal) error {
-	client, err := c.client()
+	return stepUser(ctx, term, c.daemonFlags, c.User, "unlock", c.said())
+}
+
+type userRemoveCmd struct {
+	daemonFlags
+	whom
+	reasonFlags
+}
+
+// Run removes the user.
+func (c userRemoveCmd) Run(ctx context.Context, term terminal) error {
+	return stepUser(ctx, term, c.daemonFlags, c.User, "remove", c.said())
+}
+
+func (f formFlags) said() admin.Step   { return admin.Step{Reason: f.Reason, Form: f.Form} }
+func (f reasonFlags) said() admin.Step { return admin.Step{Reason: f.Reason, Form: f.Form} }
+
+// stepUser makes a step with a user and prints what it led to.
+func stepUser(ctx context.Context, term terminal, flags daemonFlags, u userArg, step string, s admin.Step) error {
+	client, err := flags.client()
 	if err != nil {
 		return err
 	}
-	a, err := client.UnlockUser(ctx, c.User.realm, c.User.name, c.Reason)
+	done, err := client.StepUser(ctx, u.realm, u.name, step, s)
 	if err != nil {
 		return err
 	}
-	return printAccount(term, c.JSON, a)
+	if flags.JSON {
+		return printJSON(term.out, done)
+	}
+	switch {
+	case step == "remove":
+		fmt.Fprintf(term.out, "removed %s@%s\n", done.Name, done.Realm)
+	case step == "unlock" && done.WasLocked:
+		fmt.Fprintf(term.out, "unlocked %s@%s\n", done.Name, done.Realm)
+	case step == "unlock":
+		fmt.Fprintf(term.out, "%s@%s was not locked; wrong codes are counted anew\n", done.Name, done.Realm)
+	}
+	if step != "remove" {
+		fmt.Fprintf(term.out, "%s@%s  %s\n", done.Name, done.Realm, inWords(done.Service))
+	}
+	printReceipt(term, done.Receipt)
+	return nil
+}
+
+// printReceipt prints what a clerk writes on the customer's copy.
+func printReceipt(term terminal, r verifier.Receipt) {
+	fmt.Fprintf(term.out, "receipt %s, %s\n", r.Number, when(r.At))
+}
+
+// inWords is the state of a user with what it means.
+func inWords(s verifier.ServiceState) string {
+	meaning := map[verifier.ServiceState]string{
+		verifier.ServiceNone:         "no token, and no application",
+		verifier.ServiceApplied:      "the form is registered, nothing is issued yet",
+		verifier.ServiceIssued:       "a token is issued or on its way; log-in doesn't ask for a code until it is started",
+		verifier.ServiceInService:    "every log-in needs a code",
+		verifier.ServiceLocked:       "by wrong codes; no code is accepted",
+		verifier.ServiceSuspended:    "nothing that the token shows is accepted",
+		verifier.ServiceCardFallback: "cells of the confirmation card stand in for a code",
+		verifier.ServiceReleased:     "the token is ended",
+	}
+	return string(s) + ": " + meaning[s]
 }
 
 func printAccount(term terminal, asJSON bool, a admin.Account) error {
 	if asJSON {
 		return printJSON(term.out, a)
 	}
-	fmt.Fprintf(term.out, "%s@%s  %s\n", a.Name, a.Realm, a.Service)
-	fmt.Fprintf(term.out, "added %s, %d wrong in a row, locked %s\n", when(a.Created), a.Failures, when(a.LockedAt))
+	fmt.Fprintf(term.out, "%s@%s  %s\n", a.Name, a.Realm, inWords(a.Service))
+	fmt.Fprintf(term.out, "added %s, %d wrong in a row\n", when(a.Created), a.Failures)
+	if a.Service == verifier.ServiceLocked {
+		printLock(term, a)
+	}
+	if !a.Applied.IsZero() {
+		fmt.Fprintf(term.out, "applied %s, form %s\n", when(a.Applied), a.Form)
+	}
+	if !a.FallbackUntil.IsZero() {
+		fmt.Fprintf(term.out, "card fallback until %s\n", when(a.FallbackUntil))
+	}
 	if len(a.Tokens) == 0 {
 		fmt.Fprintln(term.out, "\nno token")
 	} else {
 		fmt.Fprintln(term.out)
-		t := newTable(term.out, tokenHeader)
+		t := newTable(term.out, zoned(tokenHeader))
 		for _, token := range a.Tokens {
 			if err := tokenRow(t, token); err != nil {
 				return err
@@ -138,8 +238,21 @@ func printAccount(term terminal, asJSON bool, a admin.Account) error {
 	return printEntries(term, a.Tries)
 }
 
+// printLock says since when a user is locked, until when, and what to do.
+func printLock(term terminal, a admin.Account) {
+	if !a.LockedAt.IsZero() {
+		fmt.Fprintf(term.out, "locked since %s\n", when(a.LockedAt))
+	}
+	unlock := "otpgate user unlock " + word(a.Name+"@"+a.Realm)
+	if a.OpensAt.IsZero() {
+		fmt.Fprintf(term.out, "it stays so until: %s\n", unlock)
+		return
+	}
+	fmt.Fprintf(term.out, "it opens by itself at %s; at once: %s\n", when(a.OpensAt), unlock)
+}
+
 func printEntries(term terminal, entries []audit.Entry) error {
-	t := newTable(term.out, auditHeader)
+	t := newTable(term.out, zoned(auditHeader))
 	for _, e := range entries {
 		if err := auditRow(t, e); err != nil {
 			return err

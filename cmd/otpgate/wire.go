@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
+
+	"golang.org/x/text/language"
+
 	"otpgate/config"
 	"otpgate/internal/admin"
 	"otpgate/internal/pages"
@@ -12,9 +16,6 @@ import (
 	"otpgate/radius"
 	"otpgate/verifier"
 	"otpgate/verifier/otp"
-	"time"
-
-	"golang.org/x/text/language"
 )
 
 // wire makes the gate and its doors from the configuration: the one place where
@@ -22,26 +23,39 @@ import (
 func (g *gateway) wire(ctx context.Context) error {
 	gate := &verifier.Verifier{
 		Records: g.data.db, Seal: g.data.seal, Audit: g.data.audit,
-		Realms: verifierRealms(g.cfg), Now: time.Now, Tries: verifier.NewTries(g.metrics),
+		Realms: verifierRealms(g.cfg), Now: time.Now, Log: g.log, Metrics: verifier.NewMetrics(g.metrics),
+	}
+	gate.WatchClock(g.metrics) //nolint:contextcheck // a scrape has none
+	g.gate = gate
+	if err := gate.FinishBatches(ctx); err != nil {
+		return dataError(g.cfg, err)
 	}
 	g.operator = &admin.Server{Verifier: gate, Audit: g.data.audit, Realms: adminRealms(g.cfg), Log: g.log}
+	g.rotation = g.newRotation()
+	g.operator.Keys, g.operator.Backups = keys{g.rotation}, g.newBackups()
 
 	clients, err := radius.NewClients(radiusClients(g.cfg))
 	if err != nil {
-		return &startError{err.Error(), ""}
+		return &usageError{err.Error(), ""}
 	}
 	g.radius = &radius.Server{Clients: clients, Gate: gate, Log: g.log, Metrics: radius.NewMetrics(g.metrics), Now: time.Now}
 
 	customer := &pages.Pages{Gate: gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
 	provider, err := oidc.New(ctx, oidc.Config{
 		Issuer: g.cfg.OIDC.Issuer, Clients: oidcClients(g.cfg), Locales: []language.Tag{language.Japanese, language.English},
-		Passing: memory.New(time.Now), Records: g.data.db, Seal: g.data.seal,
-		CodePage:  func(id string) string { return "/otp/" + id },
-		NoRequest: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { customer.Problem(w, r, pages.Gone) }),
-		Now:       time.Now, Logger: g.log, Metrics: g.metrics,
+		Passing: memory.New(time.Now, len(g.cfg.OIDC.Clients)*oidc.ClientBytes), Records: g.data.db, Seal: g.data.seal,
+		CodePage: func(id string) string { return "/otp/" + id },
+		NoRequest: func(w http.ResponseWriter, r *http.Request, status int) {
+			kind := pages.Gone
+			if status == http.StatusServiceUnavailable {
+				kind = pages.Unavailable
+			}
+			customer.Problem(w, r, kind)
+		},
+		Now: time.Now, Logger: g.log, Metrics: g.metrics,
 	})
 	if err != nil {
-		return &startError{err.Error(), ""}
+		return dataError(g.cfg, err)
 	}
 	customer.Requests = requests{provider}
 	mux := http.NewServeMux()
@@ -59,13 +73,18 @@ func (a requests) Pending(r *http.Request, id string) (pages.Request, error) {
 	return pages.Request(req), pageError(err)
 }
 
-func (a requests) Accept(r *http.Request, id string, result verifier.Result) (string, error) {
-	location, err := a.provider.Accept(r, id, result)
+func (a requests) Accept(w http.ResponseWriter, r *http.Request, id string, result verifier.Result) (string, error) {
+	location, err := a.provider.Accept(w, r, id, result)
 	return location, pageError(err)
 }
 
-func (a requests) Refuse(r *http.Request, id string, why pages.Refusal) (string, error) {
-	location, err := a.provider.Refuse(r, id, oidc.Refusal(why))
+func (a requests) Refuse(w http.ResponseWriter, r *http.Request, id string, why pages.Refusal) (string, error) {
+	location, err := a.provider.Refuse(w, r, id, oidc.Refusal(why))
+	return location, pageError(err)
+}
+
+func (a requests) Answered(r *http.Request, id string) (string, error) {
+	location, err := a.provider.Answered(r, id)
 	return location, pageError(err)
 }
 
@@ -87,10 +106,25 @@ func verifierRealms(cfg *config.Config) map[string]verifier.Realm {
 			OTP: otp.Params{
 				Type: otp.Type(r.OTP.Type), Algorithm: otp.Algorithm(r.OTP.Algorithm), Digits: r.OTP.Digits, Period: r.OTP.Period,
 			},
-			Lockout: verifier.Lockout{Consecutive: r.Lockout.Consecutive, UnlockAfter: r.Lockout.UnlockAfter},
+			Lockout: verifier.Lockout{
+				Consecutive: r.Lockout.Consecutive, UnlockAfter: r.Lockout.UnlockAfter, UnlockCodes: r.Lockout.UnlockCodes,
+				LongRun: r.Lockout.LongRun, RealmAlarm: r.Lockout.RealmAlarm,
+			},
+			TokensPerUser: r.TokensPerUser, ReissueCooldown: r.ReissueCooldown,
+			Card: cardPolicy(r.Card),
 		}
 	}
 	return realms
+}
+
+func cardPolicy(c *config.Card) *verifier.CardPolicy {
+	if c == nil {
+		return nil
+	}
+	return &verifier.CardPolicy{
+		Layout: verifier.CardLayout{Columns: c.Columns, Rows: c.Rows, Digits: c.DigitsPerCell},
+		Asked:  c.Asked, Tries: c.Tries, FallbackMax: c.FallbackMax,
+	}
 }
 
 func adminRealms(cfg *config.Config) map[string]admin.Realm {
@@ -106,7 +140,7 @@ func pageRealms(cfg *config.Config) map[string]pages.Realm {
 	for _, r := range cfg.Realms {
 		realms[r.ID] = pages.Realm{
 			Name:   map[string]string{"ja": r.Name.JA, "en": r.Name.EN},
-			Accent: r.Theme.Accent, Digits: r.OTP.Digits, UnlockAfter: r.Lockout.UnlockAfter,
+			Accent: r.Theme.Accent, Digits: r.OTP.Digits,
 		}
 	}
 	return realms

@@ -18,10 +18,11 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"otpgate/examples/portal/relyingparty"
 	"strings"
 	"syscall"
 	"time"
+
+	"otpgate/examples/portal/relyingparty"
 )
 
 // Time limits of the server: its pages are small, and the gateway is given ten
@@ -92,6 +93,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Printf("portal on %s, gateway %s\n", url, o.issuer)
+	if err := portal.Reach(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "portal: nobody can log in until the gateway answers:", err)
+	}
 	return serve(ctx, listener, portal)
 }
 
@@ -105,7 +109,11 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	if !resolved.IP.IsLoopback() {
 		return nil, fmt.Errorf("-listen %s: must be on loopback, since this portal speaks plain http", address)
 	}
-	return new(net.ListenConfig).Listen(ctx, "tcp", address)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("another program has %s; choose another address with -listen, and its port in redirect_uris", address)
+	}
+	return listener, err
 }
 
 // accounts gives each customer a password for this run; the log-in page shows

@@ -11,9 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"otpgate/internal/audit"
-	"strconv"
 	"syscall"
+
+	"otpgate/verifier"
 )
 
 // Client speaks to a Server over its socket. An answer that is no success is
@@ -33,8 +33,8 @@ func NewClient(path string) *Client {
 }
 
 // AddUser makes a user.
-func (c *Client) AddUser(ctx context.Context, realm, name string) (u User, err error) {
-	return u, c.call(ctx, http.MethodPost, "/v1/users", User{Realm: realm, Name: name}, &u)
+func (c *Client) AddUser(ctx context.Context, n NewUser) (u SteppedUser, err error) {
+	return u, c.call(ctx, http.MethodPost, "/v1/users", n, &u)
 }
 
 // Account returns everything that is known of a user.
@@ -42,9 +42,9 @@ func (c *Client) Account(ctx context.Context, realm, name string) (a Account, er
 	return a, c.call(ctx, http.MethodGet, userPath(realm, name), nil, &a)
 }
 
-// UnlockUser opens the lock of a user and the user's tokens.
-func (c *Client) UnlockUser(ctx context.Context, realm, name, reason string) (a Account, err error) {
-	return a, c.call(ctx, http.MethodPost, userPath(realm, name)+"/unlock", Step{Reason: reason}, &a)
+// StepUser makes one step with a user: apply, unlock, remove.
+func (c *Client) StepUser(ctx context.Context, realm, name, step string, s Step) (u SteppedUser, err error) {
+	return u, c.call(ctx, http.MethodPost, userPath(realm, name)+"/"+step, s, &u)
 }
 
 // Users calls fn for each user of realm, or of all if it is "".
@@ -53,7 +53,7 @@ func (c *Client) Users(ctx context.Context, realm string, fn func(User) error) e
 }
 
 // CreateToken makes a token.
-func (c *Client) CreateToken(ctx context.Context, n NewToken) (t CreatedToken, err error) {
+func (c *Client) CreateToken(ctx context.Context, n NewToken) (t SteppedToken, err error) {
 	return t, c.call(ctx, http.MethodPost, "/v1/tokens", n, &t)
 }
 
@@ -62,19 +62,17 @@ func (c *Client) Token(ctx context.Context, serial string) (t Token, err error) 
 	return t, c.call(ctx, http.MethodGet, "/v1/tokens/"+url.PathEscape(serial), nil, &t)
 }
 
-// StepToken makes one step in a token's life: start, suspend, resume, release.
-func (c *Client) StepToken(ctx context.Context, serial, step string, s Step) (t Token, err error) {
+// StepToken makes one step in a token's life: assign, start, suspend, resume,
+// unusable, reissue, release, uri. It returns the token as it is then: after a
+// reissue, the new one.
+func (c *Client) StepToken(ctx context.Context, serial, step string, s Step) (t SteppedToken, err error) {
 	return t, c.call(ctx, http.MethodPost, "/v1/tokens/"+url.PathEscape(serial)+"/"+step, s, &t)
 }
 
-// Tokens calls fn for each token.
-func (c *Client) Tokens(ctx context.Context, fn func(Token) error) error {
-	return list(ctx, c, "/v1/tokens", fn)
-}
-
-// Audit calls fn for each of the last n audit entries, newest last.
-func (c *Client) Audit(ctx context.Context, n int, fn func(audit.Entry) error) error {
-	return list(ctx, c, "/v1/audit?last="+strconv.Itoa(n), fn)
+// Tokens calls fn for each token that f means.
+func (c *Client) Tokens(ctx context.Context, f verifier.TokenFilter, fn func(Token) error) error {
+	query := url.Values{"realm": {f.Realm}, "user": {f.User}, "state": {string(f.State)}}
+	return list(ctx, c, "/v1/tokens?"+query.Encode(), fn)
 }
 
 func userPath(realm, name string) string {
@@ -119,6 +117,10 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (io.ReadCl
 		}
 		body = bytes.NewReader(b)
 	}
+	return c.send(ctx, method, path, body)
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://otpgate"+path, body)
 	if err != nil {
 		return nil, err
@@ -142,7 +144,7 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (io.ReadCl
 func (c *Client) unreachable(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return &Problem{Problem: "no gateway is listening on " + c.socket, Hint: "start it with otpgate serve, or name its socket with --socket"}
+		return &Problem{Problem: "no gateway is listening on " + c.socket, Hint: "start it with otpgate serve, or name its socket with --socket", cause: err}
 	case errors.Is(err, fs.ErrPermission):
 		return &Problem{Problem: "you may not open " + c.socket, Hint: "run this as the user that otpgate runs as"}
 	}

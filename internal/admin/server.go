@@ -8,12 +8,22 @@
 //	GET  /v1/users[?realm=R]              users, a JSON object a line
 //	POST /v1/users                        add one
 //	GET  /v1/users/{realm}/{name}         account: state, tokens, latest tries
-//	POST /v1/users/{realm}/{name}/unlock
-//	GET  /v1/tokens                       tokens, a JSON object a line
+//	POST /v1/users/{realm}/{name}/{step}  apply, unlock, remove
+//	GET  /v1/users/{realm}/{name}/card    the confirmation card, not its digits
+//	POST /v1/users/{realm}/{name}/card/{step}  issue, unlock, open_fallback, close_fallback
+//	POST /v1/cards/import                 cards of a CSV file
+//	GET  /v1/tokens[?realm=R&user=U&state=S]  tokens, a JSON object a line
 //	POST /v1/tokens                       create one
 //	GET  /v1/tokens/{serial}
-//	POST /v1/tokens/{serial}/{step}       start, suspend, resume, release
-//	GET  /v1/audit?last=N                 entries, a JSON object a line
+//	POST /v1/tokens/{serial}/{step}       assign, start, suspend, resume, unusable, reissue, release, uri
+//	POST /v1/tokens/import                a token file (see batch.go)
+//	GET  /v1/batches, /v1/batches/{id}
+//	POST /v1/batches/check, /v1/batches/{id}/{step}  release, discard
+//	GET  /v1/audit?last=N                 entries, a JSON object a line (see audit.go)
+//	GET  /v1/audit/follow, export, head
+//	GET  /v1/keys                         data keys, and how far a rotation is
+//	POST /v1/keys/rotate                  begin one
+//	POST /v1/backup                       a tar archive of the data
 //
 // Every answer but a success is a Problem. Steps are refused by the verifier,
 // never here.
@@ -23,32 +33,20 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os/user"
-	"otpgate/internal/audit"
-	"otpgate/verifier"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"otpgate/verifier"
 )
 
-const (
-	// maxBody bounds a request: the largest is a new token with its key.
-	maxBody = 64 << 10
-	// triesShown is how many of a user's tries an account shows. They are looked
-	// for among the last audit.MaxTail entries.
-	triesShown = 10
-)
-
-// AuditReader reads the audit log.
-type AuditReader interface {
-	// Tail returns the last n entries, newest last.
-	Tail(ctx context.Context, n int) ([]audit.Entry, error)
-}
+// maxBody bounds a request: the largest is a new token with its key.
+const maxBody = 64 << 10
 
 // Realm is what the operator's door adds to a token of a realm.
 type Realm struct {
@@ -60,33 +58,22 @@ type Server struct {
 	Verifier *verifier.Verifier
 	Audit    AuditReader
 	Realms   map[string]Realm // by id
+	Keys     Keys
+	Backups  Backups
 	Log      *slog.Logger
 }
 
-// Serve answers on l, a listening unix socket, until ctx ends; then it finishes
-// what is under way within grace and closes l.
-func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
-	srv := &http.Server{
+// HTTP returns the server, to be run on a listening unix socket. Requests that
+// go on until their caller has enough end with stop.
+func (s *Server) HTTP(stop context.Context) *http.Server {
+	return &http.Server{
 		Handler:           s.handler(),
+		BaseContext:       func(net.Listener) context.Context { return withStop(stop) },
 		ConnContext:       withPeer,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      10 * time.Minute, // a list of millions over a terminal
-		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
 	}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-	defer cancel()
-	if err := srv.Shutdown(end); err != nil {
-		return errors.Join(err, srv.Close())
-	}
-	return nil
 }
 
 func (s *Server) handler() http.Handler {
@@ -103,24 +90,41 @@ func (s *Server) handler() http.Handler {
 	route("GET /v1/users", s.listUsers)
 	route("POST /v1/users", s.addUser)
 	route("GET /v1/users/{realm}/{name}", s.showUser)
-	route("POST /v1/users/{realm}/{name}/unlock", s.unlockUser)
+	route("POST /v1/users/{realm}/{name}/{step}", s.stepUser)
+	route("GET /v1/users/{realm}/{name}/card", s.showCard)
+	route("POST /v1/users/{realm}/{name}/card/{step}", s.stepCard)
+	mux.HandleFunc("POST /v1/cards/import", s.importCards)
 	route("GET /v1/tokens", s.listTokens)
 	route("POST /v1/tokens", s.createToken)
 	route("GET /v1/tokens/{serial}", s.showToken)
 	route("POST /v1/tokens/{serial}/{step}", s.stepToken)
-	route("GET /v1/audit", s.tailAudit)
+	mux.HandleFunc("POST /v1/tokens/import", s.importTokens)
+	route("GET /v1/batches", s.listBatches)
+	route("GET /v1/batches/{id}", s.showBatch)
+	route("POST /v1/batches/check", s.checkBatch)
+	route("POST /v1/batches/{id}/{step}", s.stepBatch)
+	route("GET /v1/audit", s.searchAudit)
+	route("GET /v1/audit/head", s.auditHead)
+	mux.HandleFunc("GET /v1/audit/export", s.stream(s.exportAudit))
+	mux.HandleFunc("GET /v1/audit/follow", s.stream(s.followAudit))
+	route("GET /v1/keys", s.showKeys)
+	route("POST /v1/keys/rotate", s.rotateKeys)
+	mux.HandleFunc("POST /v1/backup", s.backup)
 	return mux
 }
 
-// answer notes whether something was sent, after which no Problem can be.
+// answer notes whether something was sent, after which no Problem can be, and
+// whether the caller has gone.
 type answer struct {
 	http.ResponseWriter
-	begun bool
+	begun, gone bool
 }
 
 func (a *answer) Write(b []byte) (int, error) {
 	a.begun = true
-	return a.ResponseWriter.Write(b)
+	n, err := a.ResponseWriter.Write(b)
+	a.gone = a.gone || err != nil
+	return n, err
 }
 
 // badRequest is an error in the request's form.
@@ -138,6 +142,14 @@ func (s *Server) fail(w *answer, r *http.Request, err error) {
 		status, body = http.StatusConflict, Problem{Problem: refusal.Problem, Hint: refusal.Hint}
 	case errors.As(err, &bad):
 		status, body = http.StatusBadRequest, Problem{Problem: bad.problem}
+	case errors.Is(err, verifier.ErrNotLogged): // must not be answered like what can be tried again
+		status, body = http.StatusInternalServerError, Problem{
+			Problem: "it was done, but could not be written to the audit log",
+			Hint:    "don't do it again; the gateway's log says why, and nobody passes until that is put right",
+		}
+		s.Log.Error("done, but not in the audit log", "method", r.Method, "path", r.URL.Path, "err", err)
+	case w.gone || r.Context().Err() != nil: // nobody waits for the rest of a list
+		s.Log.Debug("an admin caller went away", "method", r.Method, "path", r.URL.Path, "err", err)
 	default:
 		s.Log.Error("admin request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
@@ -147,157 +159,6 @@ func (s *Server) fail(w *answer, r *http.Request, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body) // the caller has gone: nothing to tell it
-}
-
-func (s *Server) listUsers(r *http.Request, out *json.Encoder) error {
-	return s.Verifier.Users(r.Context(), r.FormValue("realm"), func(u verifier.User) error {
-		return out.Encode(User{Realm: u.Realm, Name: u.Name, Created: u.Created})
-	})
-}
-
-func (s *Server) addUser(r *http.Request, out *json.Encoder) error {
-	var in User
-	if err := decode(r, &in); err != nil {
-		return err
-	}
-	u, err := s.Verifier.AddUser(r.Context(), peer(r), in.Realm, in.Name)
-	if err != nil {
-		return err
-	}
-	return out.Encode(User{Realm: u.Realm, Name: u.Name, Created: u.Created})
-}
-
-func (s *Server) showUser(r *http.Request, out *json.Encoder) error {
-	a, err := s.Verifier.Account(r.Context(), r.PathValue("realm"), r.PathValue("name"))
-	if err != nil {
-		return err
-	}
-	account := Account{
-		User:    User{Realm: a.Realm, Name: a.Name, Created: a.Created},
-		Service: a.Service, Failures: a.Failures, LockedAt: a.LockedAt,
-		Tokens: make([]Token, 0, len(a.Tokens)),
-	}
-	for _, t := range a.Tokens {
-		account.Tokens = append(account.Tokens, wireToken(t))
-	}
-	recent, err := s.Audit.Tail(r.Context(), audit.MaxTail)
-	if err != nil {
-		return err
-	}
-	for i := len(recent) - 1; i >= 0 && len(account.Tries) < triesShown; i-- {
-		if recent[i].Realm == a.Realm && recent[i].User == a.Name {
-			account.Tries = append([]audit.Entry{recent[i]}, account.Tries...)
-		}
-	}
-	return out.Encode(account)
-}
-
-func (s *Server) unlockUser(r *http.Request, out *json.Encoder) error {
-	var in Step
-	if err := decode(r, &in); err != nil {
-		return err
-	}
-	realm, name := r.PathValue("realm"), r.PathValue("name")
-	if err := s.Verifier.UnlockUser(r.Context(), peer(r), realm, name, in.Reason); err != nil {
-		return err
-	}
-	return s.showUser(r, out)
-}
-
-func (s *Server) listTokens(r *http.Request, out *json.Encoder) error {
-	return s.Verifier.Tokens(r.Context(), func(t verifier.TokenInfo) error { return out.Encode(wireToken(t)) })
-}
-
-func (s *Server) createToken(r *http.Request, out *json.Encoder) error {
-	var in NewToken
-	if err := decode(r, &in); err != nil {
-		return err
-	}
-	params := s.Verifier.Realms[in.Realm].OTP // zero for an unknown realm, which is refused below
-	if in.Algorithm != "" {
-		params.Algorithm = in.Algorithm
-	}
-	if in.Digits != 0 {
-		params.Digits = in.Digits
-	}
-	if in.Period != 0 {
-		params.Period = in.Period
-	}
-	made := len(in.Key) == 0
-	t, key, err := s.Verifier.CreateToken(r.Context(), peer(r), verifier.NewToken{
-		Realm: in.Realm, User: in.User, Serial: in.Serial, Params: params, Key: in.Key, Carrier: in.Carrier, InService: in.InService,
-	})
-	if err != nil {
-		return err
-	}
-	created := CreatedToken{Token: wireToken(verifier.TokenInfo{Token: t})}
-	if made {
-		created.URI = t.URI(s.Realms[t.Realm].Issuer, key)
-	}
-	return out.Encode(created)
-}
-
-func (s *Server) showToken(r *http.Request, out *json.Encoder) error {
-	t, err := s.Verifier.Token(r.Context(), r.PathValue("serial"))
-	if err != nil {
-		return err
-	}
-	return out.Encode(wireToken(t))
-}
-
-func (s *Server) stepToken(r *http.Request, out *json.Encoder) error {
-	var in Step
-	if err := decode(r, &in); err != nil {
-		return err
-	}
-	serial, by := r.PathValue("serial"), peer(r)
-	var err error
-	switch step := r.PathValue("step"); step {
-	case "start":
-		err = s.start(r.Context(), by, serial, in.Code)
-	case "suspend":
-		_, err = s.Verifier.Suspend(r.Context(), by, serial, in.Reason)
-	case "resume":
-		_, err = s.Verifier.Resume(r.Context(), by, serial, in.Reason)
-	case "release":
-		_, err = s.Verifier.Release(r.Context(), by, serial, in.Reason)
-	default:
-		err = badRequest{fmt.Sprintf("there is no step %q", step)}
-	}
-	if err != nil {
-		return err
-	}
-	return s.showToken(r, out)
-}
-
-func (s *Server) start(ctx context.Context, by, serial, code string) error {
-	result, err := s.Verifier.Start(ctx, by, serial, verifier.Typed(code))
-	switch {
-	case err != nil:
-		return err
-	case result.Outcome == verifier.Accepted:
-		return nil
-	case result.Locked:
-		return &verifier.Refusal{Problem: "the code was not accepted, and the token is locked", Hint: "otpgate user unlock opens it"}
-	}
-	return &verifier.Refusal{Problem: "the code was not accepted", Hint: "type the one that the token shows now; each works once"}
-}
-
-func (s *Server) tailAudit(r *http.Request, out *json.Encoder) error {
-	n, err := strconv.Atoi(r.FormValue("last"))
-	if err != nil || n < 1 || n > audit.MaxTail {
-		return badRequest{fmt.Sprintf("last must be from 1 to %d", audit.MaxTail)}
-	}
-	entries, err := s.Audit.Tail(r.Context(), n)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := out.Encode(e); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func decode(r *http.Request, out any) error {

@@ -19,5 +19,7 @@ type Entry struct {
 	Door    string    `json:"door,omitempty"`   // "radius", "oidc", "admin"
 	Client  string    `json:"client,omitempty"` // NAS, relying party, or who ran the command
 	From    string    `json:"from,omitempty"`
-	Detail  string    `json:"detail,omitempty"` // the exact reason, in words; never a code or key
+	Receipt string    `json:"receipt,omitempty"` // the number that a step's page or print-out shows
+	Form    string    `json:"form,omitempty"`    // the paper form's number, for a clerk's step
+	Detail  string    `json:"detail,omitempty"`  // the exact reason, in words; never a code or key
 }

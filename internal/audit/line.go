@@ -14,7 +14,7 @@ const (
 	maxFieldBytes = 256
 	// maxDetailBytes holds a reason in words.
 	maxDetailBytes = 1 << 10
-	// maxLineBytes is above the longest line: eight short fields and one long,
+	// maxLineBytes is above the longest line: ten short fields and one long,
 	// at up to six bytes for each (a control character in JSON).
 	maxLineBytes = 32 << 10
 )
@@ -23,7 +23,7 @@ const (
 func bound(e *Entry) {
 	e.Time = e.Time.UTC()
 	for _, field := range []*string{
-		&e.Event, &e.Outcome, &e.Realm, &e.User, &e.Serial, &e.Door, &e.Client, &e.From,
+		&e.Event, &e.Outcome, &e.Realm, &e.User, &e.Serial, &e.Door, &e.Client, &e.From, &e.Receipt, &e.Form,
 	} {
 		*field = cut(*field, maxFieldBytes)
 	}

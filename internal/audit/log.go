@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
@@ -13,9 +14,15 @@ import (
 var (
 	// ErrClosed is returned by Append after Close.
 	ErrClosed = errors.New("audit: closed")
-	// ErrBroken is returned by every Append after a failed write: what is in
-	// the file is unknown, so nothing may be put behind it.
+	// ErrBroken is returned by every Append after a failed write of an entry or
+	// a head: what is in the file is unknown, so nothing may be put behind it.
 	ErrBroken = errors.New("audit: a write failed, the log has stopped")
+	// ErrTampered is returned by Open if the log doesn't hold what its saved head
+	// says: entries were cut off or changed, or older files were put back.
+	ErrTampered = errors.New("the log isn't as it was written")
+	// ErrOtherKey is returned if the log's folder belongs to another signing key,
+	// so to another database.
+	ErrOtherKey = errors.New("it isn't the public half of this gateway's signing key")
 	// ErrInUse is returned by Open if another process writes to the log.
 	ErrInUse = errors.New("another process is writing to it; stop that one first")
 	// ErrDamaged is returned for a line that no Log has written.
@@ -33,23 +40,48 @@ const (
 
 // Log is an open audit log. Safe for concurrent use.
 type Log struct {
+	dir  string
 	now  func() time.Time
-	path string
-	file *os.File // read by Tail, written by the writer alone
+	key  ed25519.PrivateKey
+	save func(context.Context, Head) error
 
-	queue   chan *pending
-	closing chan struct{} // closed by the first Close
-	stopped chan struct{} // closed by the writer when it has ended
+	queue    chan *pending
+	due      chan *end     // to be signed now: a file has ended, or headEntries are unsigned
+	unsigned chan struct{} // holds one when there is an entry without a head
+	closing  chan struct{} // closed by the first Close
+	stopped  chan struct{} // closed by the writer when it has ended
+	signed   chan struct{} // closed by the signer when it has ended, after the writer
 
-	size     atomic.Int64          // bytes that are on disk; set by the writer
-	broken   atomic.Pointer[error] // set once, by the writer
+	end      atomic.Pointer[end]   // set by the writer alone
+	head     atomic.Pointer[Head]  // newest saved; set by the signer alone
+	broken   atomic.Pointer[error] // set once
 	close    sync.Once
 	closeErr error // written under close
 
 	// The writer's own.
-	seq   uint64 // of the last line
-	prev  string // its hash, hex
-	group []byte // lines of the group being made, kept for its memory
+	file    *os.File
+	number  int    // of the file
+	size    int64  // of the file
+	month   int    // the latest in the file, see monthOf; 0 in an empty one
+	seq     uint64 // of the last line
+	prev    string // its hash, hex
+	group   []byte // lines of the group being made, kept for its memory
+	lastDue uint64 // entry that a head was last ordered for
+
+	// The signer's own.
+	heads      *os.File
+	lastSigned uint64
+	headFault  bool
+}
+
+// end is how far the log reaches on disk: the last line, and where it ends. It
+// doesn't change; the writer puts a new one in its place.
+type end struct {
+	file int   // number
+	size int64 // of that file
+	seq  uint64
+	hash string
+	more chan struct{} // closed when there is a newer end
 }
 
 // pending is an entry that waits to be on disk.
@@ -98,12 +130,16 @@ func (l *Log) Append(ctx context.Context, e Entry) error {
 // a readiness check asks.
 func (l *Log) Err() error { return l.unusable() }
 
-// Close writes what is being appended and closes the file.
+// PublicKey is what the log's heads are checked with; audit.pub holds it.
+func (l *Log) PublicKey() ed25519.PublicKey { return l.key.Public().(ed25519.PublicKey) }
+
+// Close writes what is being appended, signs the last head and closes the files.
 func (l *Log) Close() error {
 	l.close.Do(func() {
 		close(l.closing)
 		<-l.stopped
-		if err := l.file.Close(); err != nil {
+		<-l.signed
+		if err := errors.Join(l.file.Close(), l.heads.Close()); err != nil {
 			l.closeErr = fmt.Errorf("audit log: %w", err)
 		}
 	})
@@ -123,29 +159,44 @@ func (l *Log) unusable() error {
 	}
 }
 
+// fail breaks the log, unless it is broken already, and returns why.
+func (l *Log) fail(err error) error {
+	err = fmt.Errorf("%w: %w", ErrBroken, err)
+	l.broken.CompareAndSwap(nil, &err)
+	return err
+}
+
 // writeAll is the writer. After Close it empties the queue: an entry in it tells
 // of what has already happened.
 func (l *Log) writeAll() {
 	defer close(l.stopped)
-	for {
-		var first *pending
-		select {
-		case first = <-l.queue:
-		case <-l.closing:
-			if first = l.waiting(); first == nil {
-				return
+	var first *pending
+	for ok := true; ok; {
+		if first == nil {
+			select {
+			case first = <-l.queue:
+			case <-l.closing:
+				if first = l.waiting(); first == nil {
+					return
+				}
 			}
 		}
-		if !l.writeGroup(first) {
-			return
-		}
+		first, ok = l.writeGroup(first)
 	}
 }
 
 // writeGroup writes first, and whoever else waits by then, flushes once and
-// answers them. It reports whether the log can go on.
-func (l *Log) writeGroup(first *pending) bool {
+// answers them. A group lies in one file: an entry that belongs into the next
+// is returned, to be the first of the next group. ok is whether the log can go
+// on.
+func (l *Log) writeGroup(first *pending) (next *pending, ok bool) {
 	l.group = l.group[:0]
+	if l.fileIsOver(first.entry) {
+		if err := l.rotate(); err != nil {
+			first.done <- l.fail(err)
+			return nil, false
+		}
+	}
 	var written []*pending
 	for p := first; p != nil; {
 		if err := l.addLine(p.entry); err != nil {
@@ -156,12 +207,50 @@ func (l *Log) writeGroup(first *pending) bool {
 		if p = nil; len(written) < maxGroup && len(l.group) < maxGroupBytes {
 			p = l.waiting()
 		}
+		if p != nil && l.fileIsOver(p.entry) {
+			next, p = p, nil
+		}
 	}
 	err := l.flush()
 	for _, p := range written {
 		p.done <- err
 	}
-	return err == nil
+	return next, err == nil
+}
+
+// fileIsOver reports whether e belongs into a new file: this one is full, or e
+// is the first of a new month. Months are what archives are kept and destroyed
+// by, and a file for each quiet day would be a drawer full of scraps. A clock
+// that goes back starts no file.
+func (l *Log) fileIsOver(e Entry) bool {
+	size := l.size + int64(len(l.group))
+	return size > 0 && (size >= maxFileBytes || monthOf(e.Time) > l.month)
+}
+
+// rotate goes on to a new file. The chain runs on: its first line holds the hash
+// of the last one here. The head at the end of a file lets it be put away and
+// still be checked alone.
+func (l *Log) rotate() error {
+	f, err := os.OpenFile(filePath(l.dir, l.number+1), os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, fileMode)
+	if err != nil {
+		return err
+	}
+	// Its name must be on disk before its first line is.
+	if err := errors.Join(syncDir(l.dir), l.file.Close()); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	l.order(l.end.Load())
+	l.file, l.number, l.size, l.month = f, l.number+1, 0, 0
+	return nil
+}
+
+// order has a head signed for e at once.
+func (l *Log) order(e *end) {
+	l.lastDue = e.seq
+	select {
+	case l.due <- e:
+	default:
+	}
 }
 
 // addLine puts the next line of the chain into the group.
@@ -172,12 +261,13 @@ func (l *Log) addLine(e Entry) error {
 		return fmt.Errorf("audit: entry %q: %w", e.Event, err)
 	}
 	l.seq, l.prev = e.Seq, hashOf(line)
+	l.month = max(l.month, monthOf(e.Time))
 	l.group = append(append(l.group, line...), '\n')
 	return nil
 }
 
-// flush writes the group and waits for the disk. After an error the log is
-// broken.
+// flush writes the group, waits for the disk, and tells whoever waits for more.
+// After an error the log is broken.
 func (l *Log) flush() error {
 	if len(l.group) == 0 {
 		return nil
@@ -187,11 +277,20 @@ func (l *Log) flush() error {
 		err = l.file.Sync() // no dearer than fdatasync for a file that grows
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: %w", ErrBroken, err)
-		l.broken.Store(&err)
-		return err
+		return l.fail(err)
 	}
-	l.size.Add(int64(len(l.group)))
+	l.size += int64(len(l.group))
+	before := l.end.Load()
+	now := &end{file: l.number, size: l.size, seq: l.seq, hash: l.prev, more: make(chan struct{})}
+	l.end.Store(now)
+	close(before.more)
+	if now.seq-l.lastDue >= headEntries {
+		l.order(now)
+	}
+	select {
+	case l.unsigned <- struct{}{}:
+	default:
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -42,7 +43,7 @@ func TestAppend(t *testing.T) {
 	if !strings.Contains(lines[2], `"time":"2026-11-02T04:00:00Z"`) {
 		t.Errorf("the entry's own time isn't in %s", lines[2])
 	}
-	for path, mode := range map[string]fs.FileMode{dir: fs.ModeDir | 0o700, filepath.Join(dir, fileName): 0o600} {
+	for path, mode := range map[string]fs.FileMode{dir: fs.ModeDir | 0o700, filePath(dir, 1): 0o600} {
 		if info, err := os.Stat(path); err != nil || info.Mode() != mode {
 			t.Errorf("%s: mode %v, %v; want %v", path, info.Mode(), err, mode)
 		}
@@ -96,7 +97,7 @@ func TestHostileStrings(t *testing.T) {
 		"huge quotes": strings.Repeat("\x01", 100_000),
 	}
 	for _, s := range hostile {
-		mustAppend(t, l, Entry{Event: s, Outcome: s, Realm: s, User: s, Serial: s, Door: s, Client: s, From: s, Detail: s})
+		mustAppend(t, l, Entry{Event: s, Outcome: s, Realm: s, User: s, Serial: s, Door: s, Client: s, From: s, Receipt: s, Form: s, Detail: s})
 	}
 	lines := chain(t, dir)
 	if len(lines) != len(hostile) {
@@ -107,9 +108,9 @@ func TestHostileStrings(t *testing.T) {
 			t.Errorf("a line of %d bytes: %.200q", len(line), line)
 		}
 	}
-	entries, err := l.Tail(t.Context(), len(hostile))
+	entries, err := l.Search(t.Context(), Query{Last: len(hostile)})
 	if err != nil || len(entries) != len(hostile) {
-		t.Errorf("Tail: %d entries, %v", len(entries), err)
+		t.Errorf("Search: %d entries, %v", len(entries), err)
 	}
 }
 
@@ -137,7 +138,7 @@ func TestTornLastLine(t *testing.T) {
 	mustAppend(t, l, Entry{Event: "one"})
 	mustAppend(t, l, Entry{Event: "two"})
 	l.Close()
-	path := filepath.Join(dir, fileName)
+	path := filePath(dir, 1)
 	whole := mustRead(t, path)
 	firstEnd := bytes.IndexByte(whole, '\n') + 1
 	for _, length := range []int{1, firstEnd - 1, firstEnd, firstEnd + 1, len(whole) - 1} {
@@ -177,9 +178,9 @@ func TestDamagedLastLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			path := filepath.Join(dir, fileName)
+			path := filePath(dir, 1)
 			mustWrite(t, path, []byte(content))
-			_, err := Open(dir, time.Now)
+			_, err := Open(dir, newVault().options())
 			if !errors.Is(err, ErrDamaged) || !strings.Contains(fmt.Sprint(err), path) {
 				t.Errorf("Open: %v, want ErrDamaged and the file's name", err)
 			}
@@ -193,7 +194,7 @@ func TestDamagedLastLine(t *testing.T) {
 func TestInUse(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, dir)
-	if _, err := Open(dir, time.Now); !errors.Is(err, ErrInUse) {
+	if _, err := Open(dir, newVault().options()); !errors.Is(err, ErrInUse) {
 		t.Errorf("a second Open: %v, want ErrInUse", err)
 	}
 	mustAppend(t, l, Entry{Event: "one"})
@@ -207,7 +208,7 @@ func TestFailedWriteStopsTheLog(t *testing.T) {
 	if err := l.Err(); err != nil {
 		t.Errorf("Err of a sound log: %v", err)
 	}
-	readOnly, err := os.Open(filepath.Join(dir, fileName))
+	readOnly, err := os.Open(filePath(dir, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,8 +228,8 @@ func TestFailedWriteStopsTheLog(t *testing.T) {
 	if lines := chain(t, dir); len(lines) != 1 {
 		t.Errorf("%d lines, want the one before", len(lines))
 	}
-	if entries, err := l.Tail(t.Context(), 10); err != nil || len(entries) != 1 {
-		t.Errorf("Tail: %d entries, %v", len(entries), err)
+	if entries, err := l.Search(t.Context(), Query{Last: 10}); err != nil || len(entries) != 1 {
+		t.Errorf("Search: %d entries, %v", len(entries), err)
 	}
 }
 
@@ -294,6 +295,7 @@ func TestCloseEmptiesTheQueue(t *testing.T) {
 	l := mustOpen(t, dir)
 	close(l.closing)
 	<-l.stopped // now the queue can be filled before a writer sees it
+	<-l.signed
 	l.stopped = make(chan struct{})
 	var queued []*pending
 	for range 2 * maxGroup / 3 {
@@ -302,7 +304,7 @@ func TestCloseEmptiesTheQueue(t *testing.T) {
 		l.queue <- p
 	}
 	l.writeAll()
-	l.close.Do(func() { _ = l.file.Close() })
+	l.close.Do(func() { _ = errors.Join(l.file.Close(), l.heads.Close()) })
 	for _, p := range queued {
 		select {
 		case err := <-p.done:
@@ -334,10 +336,10 @@ func TestContextOverStillAppends(t *testing.T) {
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestSearch(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, dir)
-	if entries, err := l.Tail(t.Context(), 5); err != nil || len(entries) != 0 {
+	if entries, err := l.Search(t.Context(), Query{Last: 5}); err != nil || len(entries) != 0 {
 		t.Errorf("of an empty log: %v, %v", entries, err)
 	}
 	const total = 400 // over several blocks, with lines across their borders
@@ -346,25 +348,25 @@ func TestTail(t *testing.T) {
 		all.Go(func() { mustAppend(t, l, Entry{Event: "verify", Detail: strings.Repeat("x", maxDetailBytes)}) })
 	}
 	all.Wait()
-	for _, n := range []int{-1, 0, 1, 2, 55, 56, 57, 58, total - 1, total, total + 1, MaxTail + 1} {
-		entries, err := l.Tail(t.Context(), n)
+	for _, n := range []int{-1, 0, 1, 2, 55, 56, 57, 58, total - 1, total, total + 1, MaxLast + 1} {
+		entries, err := l.Search(t.Context(), Query{Last: n})
 		if want := max(0, min(n, total)); err != nil || len(entries) != want {
-			t.Fatalf("Tail(%d): %d entries, %v", n, len(entries), err)
+			t.Fatalf("Search(%d): %d entries, %v", n, len(entries), err)
 		}
 		for i, e := range entries {
 			if want := uint64(total - len(entries) + i + 1); e.Seq != want {
-				t.Fatalf("Tail(%d): entry %d has seq %d, want %d", n, i, e.Seq, want)
+				t.Fatalf("Search(%d): entry %d has seq %d, want %d", n, i, e.Seq, want)
 			}
 		}
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.Tail(over, 1); !errors.Is(err, context.Canceled) {
-		t.Errorf("Tail: %v, want context.Canceled", err)
+	if _, err := l.Search(over, Query{Last: 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Search: %v, want context.Canceled", err)
 	}
 }
 
-func TestTailOfADamagedLog(t *testing.T) {
+func TestSearchOfADamagedLog(t *testing.T) {
 	good := func(seq int, prev string) string {
 		return fmt.Sprintf(`{"seq":%d,"prev":"%s","time":"2026-11-02T03:00:00Z","event":"one"}`+"\n", seq, prev)
 	}
@@ -374,12 +376,12 @@ func TestTailOfADamagedLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			mustWrite(t, filepath.Join(dir, fileName), []byte(good(1, "")+middle+good(3, hash)))
+			mustWrite(t, filePath(dir, 1), []byte(good(1, "")+middle+good(3, hash)))
 			l := mustOpen(t, dir)
-			if entries, err := l.Tail(t.Context(), 1); err != nil || len(entries) != 1 || entries[0].Seq != 3 {
+			if entries, err := l.Search(t.Context(), Query{Last: 1}); err != nil || len(entries) != 1 || entries[0].Seq != 3 {
 				t.Errorf("the line after the damage: %v, %v", entries, err)
 			}
-			if _, err := l.Tail(t.Context(), 2); !errors.Is(err, ErrDamaged) {
+			if _, err := l.Search(t.Context(), Query{Last: 2}); !errors.Is(err, ErrDamaged) {
 				t.Errorf("the damaged line: %v, want ErrDamaged", err)
 			}
 		})
@@ -397,9 +399,9 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte("{}\n\x00\x00"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		dir := t.TempDir()
-		path := filepath.Join(dir, fileName)
+		path := filePath(dir, 1)
 		mustWrite(t, path, content)
-		l, err := Open(dir, time.Now)
+		l, err := Open(dir, newVault().options())
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) || !bytes.Equal(mustRead(t, path), content) {
 				t.Errorf("Open: %v; the file is now %q", err, mustRead(t, path))
@@ -412,8 +414,8 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("%q was cut to %q", content, kept)
 		}
 		mustAppend(t, l, Entry{Event: "after"})
-		if entries, err := l.Tail(t.Context(), 1); err != nil || len(entries) != 1 || entries[0].Event != "after" {
-			t.Errorf("Tail: %v, %v", entries, err)
+		if entries, err := l.Search(t.Context(), Query{Last: 1}); err != nil || len(entries) != 1 || entries[0].Event != "after" {
+			t.Errorf("Search: %v, %v", entries, err)
 		}
 	})
 }
@@ -444,14 +446,26 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// chain returns the file's lines after following their hashes from the first.
+// chain returns the log's lines, of all its files, after following their hashes
+// from the first.
 func chain(t *testing.T, dir string) []string {
 	t.Helper()
-	text, ok := strings.CutSuffix(string(mustRead(t, filepath.Join(dir, fileName))), "\n")
-	if !ok {
-		t.Fatal("the file doesn't end with a newline")
+	numbers, err := listFiles(dir)
+	if err != nil || missingFile(numbers) != 0 {
+		t.Fatalf("files %v, %v", numbers, err)
 	}
-	lines := strings.Split(text, "\n")
+	var lines []string
+	for _, n := range numbers {
+		text := string(mustRead(t, filePath(dir, n)))
+		if text == "" && n == numbers[len(numbers)-1] {
+			break // new
+		}
+		text, ok := strings.CutSuffix(text, "\n")
+		if !ok {
+			t.Fatalf("file %d doesn't end with a newline", n)
+		}
+		lines = append(lines, strings.Split(text, "\n")...)
+	}
 	prev := ""
 	for i, line := range lines {
 		var got struct {
@@ -469,9 +483,43 @@ func chain(t *testing.T, dir string) []string {
 	return lines
 }
 
-func mustOpen(t testing.TB, dir string) *Log {
+// vault keeps what a log's owner keeps: the key, and the newest head.
+type vault struct {
+	key  ed25519.PrivateKey
+	mu   sync.Mutex
+	head Head // under mu
+}
+
+// newVault's key is always the same: a log may be opened again with another
+// vault that has lost the head.
+func newVault() *vault {
+	return &vault{key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))}
+}
+
+func (v *vault) save(_ context.Context, h Head) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.head = h
+	return nil
+}
+
+func (v *vault) newest() Head {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.head
+}
+
+func (v *vault) options() Options {
+	return Options{Now: func() time.Time { return noon }, Key: v.key, Saved: v.newest(), Save: v.save}
+}
+
+func (v *vault) public() ed25519.PublicKey { return v.key.Public().(ed25519.PublicKey) }
+
+func mustOpen(t testing.TB, dir string) *Log { return mustOpenWith(t, dir, newVault()) }
+
+func mustOpenWith(t testing.TB, dir string, v *vault) *Log {
 	t.Helper()
-	l, err := Open(dir, func() time.Time { return noon })
+	l, err := Open(dir, v.options())
 	if err != nil {
 		t.Fatal(err)
 	}

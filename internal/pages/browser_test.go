@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"otpgate/verifier"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +18,8 @@ import (
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"otpgate/verifier"
 )
 
 // browserTime bounds one browser test. Chromium on a busy machine takes a few
@@ -116,9 +117,9 @@ func TestBrowserByKeyboardAlone(t *testing.T) {
 	br.do(chromedp.Navigate(br.url + "/otp/r1?lang=ja"))
 
 	br.submit(typeIn("２８７０８"), chromedp.KeyEvent(kb.Enter)) // too short
-	title, alert := see(br, chromedp.Title()), see(br, chromedp.Text(chromedp.CSS(".error-summary")))
-	if !strings.HasPrefix(title, "エラー: ") || !strings.Contains(alert, "6桁の数字で") {
-		t.Errorf("after a short code: title %q, alert %q", title, alert)
+	title, alert, field := see(br, chromedp.Title()), see(br, chromedp.Text(chromedp.CSS(".error-summary"))), see(br, chromedp.Text(chromedp.CSS("#code-error")))
+	if !strings.HasPrefix(title, "エラー: ") || !strings.Contains(alert, "入力内容をご確認ください") || !strings.Contains(field, "6桁の数字で") {
+		t.Errorf("after a short code: title %q, alert %q, at the field %q", title, alert, field)
 	}
 	if len(b.attempts) != 0 {
 		t.Error("a short code was handed to the gate")
@@ -153,7 +154,7 @@ func TestBrowserLeavesALock(t *testing.T) {
 	br.bench.result = verifier.Result{Outcome: verifier.Wrong, Locked: true}
 	br.do(chromedp.Navigate(br.url + "/otp/r1?lang=en"))
 	br.submit(typeIn("111111"), chromedp.KeyEvent(kb.Enter))
-	if heading := see(br, chromedp.Text(chromedp.CSS("h1"))); heading != "Your one-time password is locked" {
+	if heading := see(br, chromedp.Text(chromedp.CSS("h1"))); heading != "Your one‑time password is locked" {
 		t.Errorf("after the last wrong code: %q", heading)
 	}
 	br.submit(chromedp.Focus(chromedp.CSS("button.primary")), chromedp.KeyEvent(kb.Enter))
@@ -168,6 +169,8 @@ func pageStates() map[string]func(b *bench) {
 		"code":   func(*bench) {},
 		"error":  func(b *bench) { b.result.TriesLeft = 2 },
 		"locked": func(b *bench) { b.state = verifier.ServiceLocked },
+		"timed":  func(b *bench) { b.state, b.opens = verifier.ServiceLocked, start.Add(12*time.Minute) },
+		"short":  func(*bench) {},
 		"gone":   func(b *bench) { b.pending = ErrNoRequest },
 		"cookie": func(b *bench) { b.pending = ErrOtherBrowser },
 		"down":   func(b *bench) { b.stateErr = io.ErrUnexpectedEOF },
@@ -179,12 +182,15 @@ func (br browser) show(state, lang string) {
 	br.Helper()
 	b := br.bench
 	b.mu.Lock()
-	b.pending, b.stateErr, b.state = nil, nil, verifier.ServiceInService
+	b.pending, b.stateErr, b.state, b.opens = nil, nil, verifier.ServiceInService, time.Time{}
 	pageStates()[state](b)
 	b.mu.Unlock()
 	br.do(chromedp.Navigate(br.url + "/otp/r1?lang=" + lang))
-	if state == "error" {
+	switch state {
+	case "error":
 		br.submit(typeIn("111111"), chromedp.KeyEvent(kb.Enter))
+	case "short":
+		br.submit(typeIn("1111"), chromedp.KeyEvent(kb.Enter))
 	}
 }
 
@@ -225,7 +231,7 @@ func TestBrowserScreenshots(t *testing.T) {
 		br.do(command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
 		}))
-		for _, width := range []int64{320, 768, 1280} {
+		for _, width := range []int64{320, 390, 768, 1280} {
 			br.do(chromedp.EmulateViewport(width, 720))
 			for state := range pageStates() {
 				for _, lang := range []string{"ja", "en"} {

@@ -7,9 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"otpgate/verifier"
 	"strconv"
+	"strings"
 	"time"
+
+	"otpgate/verifier"
 )
 
 const (
@@ -35,6 +37,7 @@ const (
 	slipEmpty   slip = "empty"   // nothing was typed
 	slipDigits  slip = "digits"  // not as many digits as a code has
 	slipRefused slip = "refused" // the gate was asked
+	slipNext    slip = "next"    // likewise, and it wants the next code
 )
 
 // visit is one request of a browser to the page of an open Request.
@@ -50,21 +53,25 @@ func (v visit) path(behind string) string {
 	return "/otp/" + url.PathEscape(v.ID) + behind + "?lang=" + v.lang
 }
 
+// attempt is what the gate needs to know of the visit, whatever was typed.
+func (v visit) attempt(r *http.Request) verifier.Attempt {
+	return verifier.Attempt{Realm: v.Realm, User: v.User, Door: "oidc", Client: v.Client, From: remoteHost(r), Login: v.ID}
+}
+
 // codeForm is what the code page shows besides its fixed text.
 type codeForm struct {
 	Action      string
 	Cancel      string
 	Digits      int
-	Error       string // the message's id; "" if all is well
+	Error       string // its messages' ids begin so; "" if all is well
 	TriesLeft   int    // said if not 0
-	Until       time.Time
-	MinutesLeft int
+	MinutesLeft int    // until the request expires
 }
 
 // lockNotice is what the lock page shows besides its fixed text.
 type lockNotice struct {
-	Leave         string
-	UnlockMinutes int // 0: a clerk opens the lock
+	Leave       string
+	MinutesLeft int // until the lock opens by itself; 0: a clerk opens it
 }
 
 // show answers GET /otp/{id}.
@@ -73,7 +80,7 @@ func (p *Pages) show(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	state, err := p.Gate.State(r.Context(), v.Realm, v.User)
+	state, err := p.Gate.Admit(r.Context(), v.attempt(r))
 	if err != nil {
 		p.fail(w, r, &v, fmt.Errorf("state of the service: %w", err))
 		return
@@ -83,7 +90,8 @@ func (p *Pages) show(w http.ResponseWriter, r *http.Request) {
 		p.showCode(w, r, v)
 	case verifier.ServiceLocked:
 		p.showLock(w, r, v)
-	case verifier.ServiceNone, verifier.ServiceIssued, verifier.ServiceSuspended, verifier.ServiceReleased:
+	case verifier.ServiceNone, verifier.ServiceApplied, verifier.ServiceIssued, verifier.ServiceSuspended, verifier.ServiceReleased,
+		verifier.ServiceCardFallback: // a log-in by its cells has no page yet
 		p.refuse(w, r, v, NoToken)
 	default:
 		p.fail(w, r, &v, fmt.Errorf("state of the service: %q is unknown", state))
@@ -92,8 +100,12 @@ func (p *Pages) show(w http.ResponseWriter, r *http.Request) {
 
 // submit answers POST /otp/{id}: one try.
 func (p *Pages) submit(w http.ResponseWriter, r *http.Request) {
-	v, ok := p.visit(w, r)
-	if !ok {
+	v, err := p.find(r)
+	if errors.Is(err, ErrNoRequest) && p.answered(w, r) {
+		return
+	}
+	if err != nil {
+		p.fail(w, r, nil, err)
 		return
 	}
 	if !isForm(w, r) {
@@ -105,10 +117,9 @@ func (p *Pages) submit(w http.ResponseWriter, r *http.Request) {
 		p.again(w, v, missing, 0) // no try: nothing is compared or counted
 		return
 	}
-	result, err := p.Gate.Verify(r.Context(), verifier.Attempt{
-		Realm: v.Realm, User: v.User, Match: verifier.Typed(typed),
-		Door: "oidc", Client: v.Client, From: remoteHost(r),
-	})
+	attempt := v.attempt(r)
+	attempt.Match = verifier.Typed(typed)
+	result, err := p.Gate.Verify(r.Context(), attempt)
 	switch {
 	case err != nil:
 		p.fail(w, r, &v, fmt.Errorf("verify: %w", err))
@@ -116,6 +127,9 @@ func (p *Pages) submit(w http.ResponseWriter, r *http.Request) {
 		p.accept(w, r, v, result)
 	case result.Locked:
 		redirect(w, v, v.path("")) // where show finds the lock
+	case p.answered(w, r): // the first press was accepted while this one waited
+	case result.Outcome == verifier.NextCode:
+		p.again(w, v, slipNext, result.TriesLeft)
 	default:
 		// One sentence for wrong, replayed and all else: it must not tell
 		// whether a code was right once, or whose token it was.
@@ -144,28 +158,54 @@ func (p *Pages) cancel(w http.ResponseWriter, r *http.Request) {
 // uncancel answers GET /otp/{id}/cancel, which a browser asks for when the
 // address of a page that answered the POST is opened again.
 func (p *Pages) uncancel(w http.ResponseWriter, r *http.Request) {
-	to := url.URL{Path: "/otp/" + r.PathValue("id"), RawQuery: r.URL.RawQuery}
+	id := r.PathValue("id") // unescaped: what it leads to must be ours to say
+	if !isID(id) {
+		p.problem(w, r, nil, Gone)
+		return
+	}
+	to := url.URL{Path: "/otp/" + id, RawQuery: r.URL.RawQuery}
 	http.Redirect(w, r, to.String(), http.StatusSeeOther)
 }
 
 // visit finds the open request; if there is none for this browser it answers
 // with the page that says so.
 func (p *Pages) visit(w http.ResponseWriter, r *http.Request) (visit, bool) {
+	v, err := p.find(r)
+	if err != nil {
+		p.fail(w, r, nil, err)
+		return visit{}, false
+	}
+	return v, true
+}
+
+func (p *Pages) find(r *http.Request) (visit, error) {
 	req, err := p.Requests.Pending(r, r.PathValue("id"))
 	if err != nil {
-		p.fail(w, r, nil, fmt.Errorf("pending request: %w", err))
-		return visit{}, false
+		return visit{}, fmt.Errorf("pending request: %w", err)
 	}
 	realm, ok := p.Realms[req.Realm]
 	if !ok {
-		p.fail(w, r, nil, fmt.Errorf("pending request: realm %q is not configured", req.Realm))
-		return visit{}, false
+		return visit{}, fmt.Errorf("pending request: realm %q is not configured", req.Realm)
 	}
-	return visit{Request: req, realm: realm, lang: p.look().language(r, req.Locales)}, true
+	return visit{Request: req, realm: realm, lang: p.look().language(r, req.Locales)}, nil
+}
+
+// answered sends a second press of the button where the first one led, whose
+// answer the browser has dropped. It reports whether there was a first.
+func (p *Pages) answered(w http.ResponseWriter, r *http.Request) bool {
+	location, err := p.Requests.Answered(r, r.PathValue("id"))
+	switch {
+	case err == nil:
+		redirect(w, visit{}, location)
+		return true
+	case !errors.Is(err, ErrNoRequest):
+		p.log(r, nil, fmt.Errorf("answer of the first press: %w", err))
+	}
+	return false
 }
 
 func (p *Pages) accept(w http.ResponseWriter, r *http.Request, v visit, result verifier.Result) {
-	location, err := p.Requests.Accept(r, v.ID, result)
+	location, err := p.Requests.Accept(w, r, v.ID, result)
 	if err != nil {
 		p.fail(w, r, &v, fmt.Errorf("accept: %w", err))
 		return
@@ -174,7 +214,7 @@ func (p *Pages) accept(w http.ResponseWriter, r *http.Request, v visit, result v
 }
 
 func (p *Pages) refuse(w http.ResponseWriter, r *http.Request, v visit, why Refusal) {
-	location, err := p.Requests.Refuse(r, v.ID, why)
+	location, err := p.Requests.Refuse(w, r, v.ID, why)
 	if err != nil {
 		p.fail(w, r, &v, fmt.Errorf("refuse (%s): %w", why, err))
 		return
@@ -211,7 +251,7 @@ func lastTry(r *http.Request) codeForm {
 	query := r.URL.Query()
 	var form codeForm
 	switch why := slip(query.Get(slipParam)); why {
-	case slipEmpty, slipDigits, slipRefused:
+	case slipEmpty, slipDigits, slipRefused, slipNext:
 		form.Error = "code.error." + string(why)
 	default:
 		return form
@@ -226,9 +266,7 @@ func (p *Pages) showCode(w http.ResponseWriter, r *http.Request, v visit) {
 	form := lastTry(r)
 	form.Action, form.Cancel = v.path(""), v.path("/cancel")
 	form.Digits = v.realm.Digits
-	form.Until = v.Expires.In(v.realm.zone())
-	// Rounded up: "about 1 minute" is said until the end.
-	form.MinutesLeft = int((v.Expires.Sub(p.Now()) + time.Minute - 1) / time.Minute)
+	form.MinutesLeft = p.minutesUntil(v.Expires)
 	p.render(w, r, &v, "code", http.StatusOK, form)
 }
 
@@ -236,10 +274,22 @@ func (p *Pages) showCode(w http.ResponseWriter, r *http.Request, v visit) {
 // so the page can be reloaded and read in the other language. It grants
 // nothing, since the gate refuses every code while the lock lasts.
 func (p *Pages) showLock(w http.ResponseWriter, r *http.Request, v visit) {
-	p.render(w, r, &v, "locked", http.StatusForbidden, lockNotice{
-		Leave:         v.path("/cancel"),
-		UnlockMinutes: int((v.realm.UnlockAfter + time.Minute - 1) / time.Minute),
-	})
+	opens, err := p.Gate.OpensAt(r.Context(), v.Realm, v.User)
+	if err != nil {
+		p.fail(w, r, &v, fmt.Errorf("end of the lock: %w", err))
+		return
+	}
+	notice := lockNotice{Leave: v.path("/cancel")}
+	if !opens.IsZero() {
+		notice.MinutesLeft = p.minutesUntil(opens)
+	}
+	p.render(w, r, &v, "locked", http.StatusForbidden, notice)
+}
+
+// minutesUntil is how many minutes are left until t, rounded up: "about 1
+// minute" is said to the end.
+func (p *Pages) minutesUntil(t time.Time) int {
+	return max(1, int((t.Sub(p.Now())+time.Minute-1)/time.Minute))
 }
 
 // fail answers with the page for err: what the request's door says about the
@@ -272,6 +322,13 @@ func misshapen(typed string, digits int) slip {
 		}
 	}
 	return ""
+}
+
+// isID reports whether s can be the id of a request: letters, digits, hyphens
+// and underscores.
+func isID(s string) bool {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+	return s != "" && strings.Trim(s, allowed) == ""
 }
 
 // isForm reads the body, which must be a small form as our page sends it.

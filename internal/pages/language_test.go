@@ -86,8 +86,10 @@ func usedMessages(t *testing.T) map[string]bool {
 			used["problem."+string(kind)+"."+part] = true
 		}
 	}
-	for _, why := range []slip{slipEmpty, slipDigits, slipRefused} {
-		used["code.error."+string(why)] = true
+	for _, why := range []slip{slipEmpty, slipDigits, slipRefused, slipNext} {
+		for _, part := range []string{"title", "link", "text"} {
+			used["code.error."+string(why)+"."+part] = true
+		}
 	}
 	collect := func(text string, pattern string) {
 		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {

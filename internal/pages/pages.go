@@ -9,14 +9,15 @@
 //	GET  /otp/{id}/cancel       back to the code page: what a reload of the next one asks for
 //	POST /otp/{id}/cancel       leave: back to the portal without a code
 //	GET  /otp/assets/HASH.css   the style sheet in a realm's accent, cached for ever
-//	GET  /otp/…                 anything else: the page that names the way back
+//	     /                      anything else: the page that names the way back
 //
 // An open request, by the state of its customer's service:
 //
 //	in service                         the code page
-//	  accepted                         → portal, with the gate's acceptance
+//	  accepted                         → portal, with the gate's acceptance; a second press likewise
 //	  not a code at all                → same page, nothing counted: the gate isn't asked
 //	  not accepted                     → same page, with one sentence for every reason
+//	  the next code is wanted too      → same page, with that sentence and one that says so
 //	  last try used up                 → the lock page
 //	locked                             the lock page; its button → portal, access_denied
 //	none, issued, suspended, released  → portal at once: there is nothing to ask for
@@ -25,7 +26,8 @@
 //
 // No page needs a script, and the CSP allows none. The language is chosen by
 // ?lang=, then the portal's ui_locales, then Accept-Language, then Japanese;
-// all text stands in locales/.
+// all text stands in locales/. What is left of a time is said in minutes: which
+// zone the customer is in isn't known.
 //
 // Not here: who may pass (verifier), which browser a request belongs to and
 // what the portal is told (the OIDC door, through Requests), and checking the
@@ -36,9 +38,10 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"otpgate/verifier"
 	"sync"
 	"time"
+
+	"otpgate/verifier"
 )
 
 // Gate is what the pages ask of the verifier. Every error means that nothing
@@ -46,9 +49,14 @@ import (
 type Gate interface {
 	// Verify decides one try.
 	Verify(ctx context.Context, attempt verifier.Attempt) (verifier.Result, error)
-	// State says whether a code can be asked for; ServiceNone for a user that
-	// the realm doesn't know.
+	// Admit says whether a code can be asked for; ServiceNone for a user that
+	// the realm doesn't know. Whoever is turned away stands in the audit log
+	// like a refused try. Of the attempt, Match isn't used.
+	Admit(ctx context.Context, attempt verifier.Attempt) (verifier.ServiceState, error)
+	// State says the same, of someone who asks for nothing.
 	State(ctx context.Context, realm, user string) (verifier.ServiceState, error)
+	// OpensAt is when the user's lock opens by itself; zero: a clerk opens it.
+	OpensAt(ctx context.Context, realm, user string) (time.Time, error)
 }
 
 // Realm is what the pages show of a realm.
@@ -62,11 +70,6 @@ type Realm struct {
 	// Digits of the realm's codes: what is typed is checked for this length
 	// before it costs a try.
 	Digits int
-	// UnlockAfter opens a lock by itself; 0: a clerk does. The lock page says
-	// which.
-	UnlockAfter time.Duration
-	// Zone of the times on the realm's pages; nil for the machine's.
-	Zone *time.Location
 }
 
 // Pages serves the pages. All fields must be set before the first use and not
@@ -93,7 +96,7 @@ func (p *Pages) Mount(mux *http.ServeMux) {
 	mux.Handle("POST /otp/{id}", guard.Handler(http.HandlerFunc(p.submit)))
 	mux.HandleFunc("GET /otp/{id}/cancel", p.uncancel)
 	mux.Handle("POST /otp/{id}/cancel", guard.Handler(http.HandlerFunc(p.cancel)))
-	mux.HandleFunc("GET /otp/", func(w http.ResponseWriter, r *http.Request) { p.Problem(w, r, Gone) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.Problem(w, r, NoPage) })
 	for path, sheet := range p.look().sheets {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { serveSheet(w, sheet) })
 	}

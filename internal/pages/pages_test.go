@@ -10,12 +10,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"otpgate/verifier"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"otpgate/verifier"
 )
 
 const (
@@ -23,8 +24,8 @@ const (
 	portal = "https://bank.example"
 )
 
-// start is the bench's time: 14:00 in Tokyo.
-var start = time.Date(2026, 11, 22, 5, 0, 0, 0, time.UTC)
+// start is the bench's time: 14:00 in the machine's zone.
+var start = time.Date(2026, 11, 22, 14, 0, 0, 0, time.Local)
 
 // bench is a gateway as the pages see it: one open request ("r1") of one
 // customer, whose right code is code.
@@ -36,17 +37,19 @@ type bench struct {
 	open     bool
 	request  Request
 	pending  error // returned by Pending if set
+	again    bool  // the request was accepted a moment ago
 	ended    string
 	state    verifier.ServiceState
 	stateErr error
-	result   verifier.Result // for a code that isn't right
+	opens    time.Time          // of a lock
+	admitted []verifier.Attempt // what Admit was asked
+	result   verifier.Result    // for a code that isn't right
 	verify   error
 	attempts []verifier.Attempt
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	tokyo := time.FixedZone("JST", 9*60*60)
 	b := &bench{
 		mux: http.NewServeMux(), open: true, state: verifier.ServiceInService,
 		request: Request{
@@ -60,11 +63,8 @@ func newBench(t *testing.T) *bench {
 		Logger: slog.New(slog.NewTextHandler(&b.log, nil)),
 		Now:    func() time.Time { return start },
 		Realms: map[string]Realm{
-			"retail": {Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6, Zone: tokyo},
-			"staff": {
-				Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400",
-				UnlockAfter: 30 * time.Minute, Zone: tokyo,
-			},
+			"retail": {Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6},
+			"staff":  {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
 		},
 	}
 	p.Mount(b.mux)
@@ -85,12 +85,21 @@ func (b *benchRequests) Pending(_ *http.Request, id string) (Request, error) {
 	return b.request, nil
 }
 
-func (b *benchRequests) Accept(_ *http.Request, id string, result verifier.Result) (string, error) {
+func (b *benchRequests) Accept(_ http.ResponseWriter, _ *http.Request, id string, result verifier.Result) (string, error) {
 	return b.end(id, string(result.Outcome))
 }
 
-func (b *benchRequests) Refuse(_ *http.Request, id string, why Refusal) (string, error) {
+func (b *benchRequests) Refuse(_ http.ResponseWriter, _ *http.Request, id string, why Refusal) (string, error) {
 	return b.end(id, string(why))
+}
+
+func (b *benchRequests) Answered(_ *http.Request, id string) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.again || id != b.request.ID {
+		return "", ErrNoRequest
+	}
+	return b.request.Portal + "/back?end=accepted", nil
 }
 
 func (b *benchRequests) end(id, how string) (string, error) {
@@ -104,6 +113,22 @@ func (b *benchRequests) end(id, how string) (string, error) {
 }
 
 type benchGate bench
+
+func (b *benchGate) Admit(ctx context.Context, a verifier.Attempt) (verifier.ServiceState, error) {
+	b.mu.Lock()
+	b.admitted = append(b.admitted, a)
+	b.mu.Unlock()
+	return b.State(ctx, a.Realm, a.User)
+}
+
+func (b *benchGate) OpensAt(_ context.Context, realm, user string) (time.Time, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if realm != b.request.Realm || user != b.request.User {
+		return time.Time{}, errors.New("bench: another user was asked for")
+	}
+	return b.opens, nil
+}
 
 func (b *benchGate) State(_ context.Context, realm, user string) (verifier.ServiceState, error) {
 	b.mu.Lock()
@@ -212,21 +237,35 @@ func TestCodePageSaysWhatToDo(t *testing.T) {
 	b := newBench(t)
 	w := b.get("/otp/r1")
 	wantStatus(t, w, http.StatusOK)
-	wantText(t, w, "見本信用組合", "ワンタイムパスワードの入力", "6桁", "14時05分まで有効です（残り約5分）", "窓口へご連絡ください")
-	wantNoText(t, w, "エラー", "secret-customer", "<script", "style=")
+	wantText(t, w, "見本信用組合", "ワンタイムパスワードの入力", "6桁", "約5分後に無効", "窓口へご連絡ください")
+	wantNoText(t, w, "エラー", "secret-customer", "<script", "style=", "14:0", "14時") // in whose zone?
 	wantOpen(t, b)
 
 	w = b.get("/otp/r1?lang=en")
-	wantText(t, w, "Example Credit Union", "6 digits", "until 14:05 (about 5 minutes left)", "contact your branch")
+	wantText(t, w, "Example Credit Union", "6 digits", "about 5 minutes left", "contact your branch")
 }
 
 func TestCodePageOnlyInService(t *testing.T) {
 	for _, state := range []verifier.ServiceState{
-		verifier.ServiceNone, verifier.ServiceIssued, verifier.ServiceSuspended, verifier.ServiceReleased,
+		verifier.ServiceNone, verifier.ServiceApplied, verifier.ServiceIssued, verifier.ServiceSuspended, verifier.ServiceReleased,
 	} {
 		b := newBench(t)
 		b.state = state
 		wantPortal(t, b, b.get("/otp/r1"), "no_token")
+		wantAdmitAsked(t, b)
+	}
+}
+
+// wantAdmitAsked checks that the gate knows of a customer who was turned away:
+// it puts that in the audit log.
+func wantAdmitAsked(t *testing.T, b *bench) {
+	t.Helper()
+	if len(b.admitted) != 1 {
+		t.Fatalf("%s: the gate was asked %d times whether to admit, want once", b.state, len(b.admitted))
+	}
+	a := b.admitted[0]
+	if a.Realm != b.request.Realm || a.User != "secret-customer" || a.Client != "portal" || a.Door != "oidc" || a.From != "192.0.2.1" {
+		t.Errorf("%s: the gate was asked to admit %+v", b.state, a)
 	}
 }
 
@@ -250,6 +289,27 @@ func TestRightCodeGoesToPortal(t *testing.T) {
 		if len(b.attempts) != 1 {
 			t.Errorf("%q: gate was asked %d times, want once", typed, len(b.attempts))
 		}
+	}
+}
+
+// The browser drops the answer to the first press when the button is pressed
+// again. The first may be over by then, or still under way.
+func TestSecondPressIsAnsweredLikeTheFirst(t *testing.T) {
+	b := newBench(t)
+	wantPortal(t, b, b.post("/otp/r1", code), "accepted")
+	b.again = true
+	wantPortal(t, b, b.post("/otp/r1", code), "accepted")
+	if len(b.attempts) != 1 {
+		t.Errorf("the gate was asked %d times, want once", len(b.attempts))
+	}
+	// Whoever comes back by another way has finished.
+	wantStatus(t, b.get("/otp/r1"), http.StatusNotFound)
+	wantStatus(t, b.post("/otp/r1/cancel", ""), http.StatusNotFound)
+
+	b = newBench(t)
+	b.again, b.result = true, verifier.Result{Outcome: verifier.Replayed, TriesLeft: 9}
+	if to := b.post("/otp/r1", "111111").Header().Get("Location"); to != portal+"/back?end=accepted" {
+		t.Errorf("sent to %q", to)
 	}
 }
 
@@ -296,32 +356,63 @@ func TestErrorIsTiedToTheField(t *testing.T) {
 	}
 }
 
-// Nobody outside may learn why a code was not accepted.
+// Nobody outside may learn why a code was not accepted, near the lock neither.
 func TestNotAcceptedSaysTheSame(t *testing.T) {
-	var first string
-	for _, outcome := range []verifier.Outcome{
-		verifier.Wrong, verifier.Replayed, verifier.Suspended, verifier.NotInService, verifier.NoToken, verifier.NoUser,
-	} {
-		b := newBench(t)
-		b.result = verifier.Result{Outcome: outcome}
-		if outcome == verifier.Wrong {
-			b.result.TriesLeft = nearLock + 1
-		}
-		to := b.post("/otp/r1", "111111").Header().Get("Location")
-		if to != "/otp/r1?lang=ja&error=refused" {
-			t.Errorf("%s: sent to %q", outcome, to)
-		}
-		w := b.get(to)
-		wantStatus(t, w, http.StatusOK)
-		wantText(t, w, "エラー", "受け付けられませんでした")
-		wantNoText(t, w, "111111", "ロック")
-		wantOpen(t, b)
-		if first == "" {
-			first = w.Body.String()
-		} else if w.Body.String() != first {
-			t.Errorf("%s: the page differs from the one for a wrong code", outcome)
+	for left := range nearLock + 2 {
+		wrong := notAccepted(t, verifier.Result{Outcome: verifier.Wrong, TriesLeft: left})
+		if page := notAccepted(t, verifier.Result{Outcome: verifier.Replayed, TriesLeft: left}); page != wrong {
+			t.Errorf("%d left: the answer to a used code differs from that to a wrong one:\n%s\n%s", left, page, wrong)
 		}
 	}
+	wrong := notAccepted(t, verifier.Result{Outcome: verifier.Wrong, TriesLeft: nearLock + 1})
+	for _, outcome := range []verifier.Outcome{verifier.Suspended, verifier.NotInService, verifier.NoToken, verifier.NoUser} {
+		if page := notAccepted(t, verifier.Result{Outcome: outcome}); page != wrong {
+			t.Errorf("%s: the answer differs from that to a wrong code:\n%s\n%s", outcome, page, wrong)
+		}
+	}
+}
+
+// notAccepted is all that the browser gets after a code that came to result:
+// the address it is sent to, and the page there.
+func notAccepted(t *testing.T, result verifier.Result) string {
+	t.Helper()
+	b := newBench(t)
+	b.result = result
+	to := b.post("/otp/r1", "111111").Header().Get("Location")
+	w := b.get(to)
+	wantStatus(t, w, http.StatusOK)
+	wantText(t, w, "エラー", "受け付けられませんでした")
+	wantNoText(t, w, "111111")
+	wantOpen(t, b)
+	if near := strings.Contains(w.Body.String(), "ロック"); near != (result.TriesLeft > 0 && result.TriesLeft <= nearLock) {
+		t.Errorf("%d left: warned of the lock: %v", result.TriesLeft, near)
+	}
+	return to + "\n" + w.Body.String()
+}
+
+// A code that is right but far off: told like a wrong one, and what to do.
+func TestNextCodeIsAskedFor(t *testing.T) {
+	b := newBench(t)
+	b.result = verifier.Result{Outcome: verifier.NextCode, TriesLeft: 2}
+	to := b.post("/otp/r1", "111111").Header().Get("Location")
+	if to != "/otp/r1?lang=ja&error=next&left=2" {
+		t.Errorf("sent to %q", to)
+	}
+	w := b.get(to)
+	wantStatus(t, w, http.StatusOK)
+	wantText(t, w, "エラー", "受け付けられませんでした", "次に表示されるもの", "あと2回")
+	wantNoText(t, w, "111111")
+	wantText(t, b.get("/otp/r1?lang=en&error=next"), "not accepted", "shows the next one, and enter that")
+
+	// The next one must come in the same log-in.
+	wantPortal(t, b, b.post("/otp/r1", code), "accepted")
+	if first, second := b.attempts[0].Login, b.attempts[1].Login; first != "r1" || second != "r1" {
+		t.Errorf("the gate was told of log-ins %q and %q", first, second)
+	}
+
+	b = newBench(t)
+	b.result = verifier.Result{Outcome: verifier.NextCode, Locked: true}
+	wantText(t, b.try("/otp/r1", "111111"), "ロックされています")
 }
 
 func TestNearLockIsSaid(t *testing.T) {
@@ -354,12 +445,12 @@ func TestLastWrongCodeLocks(t *testing.T) {
 	b.result = verifier.Result{Outcome: verifier.Wrong, Locked: true}
 	w := b.try("/otp/r1", "111111")
 	wantStatus(t, w, http.StatusForbidden)
-	wantText(t, w, "ロックされています", "お取引店舗の窓口で")
+	wantText(t, w, "ロックされています", "ロックの解除は、お取引店舗の窓口で")
 	wantNoText(t, w, "111111", `name="code"`)
 
 	// The page stays: on a reload, in the other language, from a second tab.
 	b.result = verifier.Result{Outcome: verifier.Locked, Locked: true}
-	wantText(t, b.get("/otp/r1?lang=en"), "is locked", "contact your branch")
+	wantText(t, b.get("/otp/r1?lang=en"), "is locked", "ask your branch to unlock it")
 	wantText(t, b.try("/otp/r1", code), "ロックされています")
 	wantOpen(t, b)
 
@@ -373,9 +464,15 @@ func TestLastWrongCodeLocks(t *testing.T) {
 
 func TestLockThatOpensByItselfSaysSo(t *testing.T) {
 	b := newBench(t)
-	b.request.Realm, b.state = "staff", verifier.ServiceLocked
-	wantText(t, b.get("/otp/r1"), "30分たつと、自動的に解除されます")
-	wantText(t, b.get("/otp/r1?lang=en"), "by itself after 30 minutes")
+	b.state, b.opens = verifier.ServiceLocked, start.Add(11*time.Minute+5*time.Second)
+	w := b.get("/otp/r1")
+	wantAdmitAsked(t, b)
+	wantText(t, w, "約12分後に自動的に解除されます")
+	wantNoText(t, w, "ロックの解除は")
+	wantText(t, b.get("/otp/r1?lang=en"), "by itself in about 12 minutes")
+
+	b.opens = start.Add(-time.Second) // just now
+	wantText(t, b.get("/otp/r1?lang=en"), "by itself in about 1 minute.")
 }
 
 func TestCancelGoesToPortal(t *testing.T) {
@@ -395,6 +492,18 @@ func TestCancelGoesToPortal(t *testing.T) {
 		t.Errorf("sent to %q", got)
 	}
 	wantOpen(t, b)
+}
+
+// An id is unescaped when it gets to us, so it could be a path.
+func TestCancelLeadsNowhereElse(t *testing.T) {
+	b := newBench(t)
+	for _, id := range []string{"..%2F..%2Fx", "%2E%2E%2Fx", "a%2Fb", "..%5Cx", "a%3Fb", "a%20b", "%E3%81%82", "a%00"} {
+		w := b.get("/otp/" + id + "/cancel")
+		wantStatus(t, w, http.StatusNotFound)
+		if to := w.Header().Get("Location"); to != "" {
+			t.Errorf("%s: sent to %q", id, to)
+		}
+	}
 }
 
 func TestFailsClosed(t *testing.T) {
@@ -438,8 +547,10 @@ func TestNoDeadEnds(t *testing.T) {
 		{"expired", ErrNoRequest, "/otp/r1", http.StatusNotFound, "有効期限が切れた"},
 		{"other browser or no cookies", ErrOtherBrowser, "/otp/r1", http.StatusForbidden, "Cookie"},
 		{"broken store", errors.New("broken"), "/otp/r1", http.StatusServiceUnavailable, "もう一度試す"},
-		{"no id", nil, "/otp/", http.StatusNotFound, "もう一度ログインしてください"},
-		{"odd path", nil, "/otp/r1/x/y", http.StatusNotFound, "もう一度ログインしてください"},
+		{"no id", nil, "/otp/", http.StatusNotFound, "ページが見つかりません"},
+		{"odd path", nil, "/otp/r1/x/y", http.StatusNotFound, "ページが見つかりません"},
+		{"front door", nil, "/", http.StatusNotFound, "ページが見つかりません"},
+		{"no page", nil, "/favicon.ico", http.StatusNotFound, "ページが見つかりません"},
 	} {
 		b := newBench(t)
 		b.pending = test.pending
@@ -553,7 +664,9 @@ func TestProblemForTheOIDCDoor(t *testing.T) {
 	}
 }
 
-func problems() []Problem { return []Problem{Gone, OtherBrowser, CrossSite, BadRequest, Unavailable} }
+func problems() []Problem {
+	return []Problem{Gone, NoPage, OtherBrowser, CrossSite, BadRequest, Unavailable}
+}
 
 func FuzzFormAction(f *testing.F) {
 	for _, s := range []string{portal, "http://localhost:8080", "https://[::1]:1", "https://a.example; script-src *", "", "javascript:x", "https://a b"} {

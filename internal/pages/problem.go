@@ -15,6 +15,7 @@ type Problem string
 // portal.
 const (
 	Gone         Problem = "gone"          // 404: unknown, expired or answered
+	NoPage       Problem = "no_page"       // 404: an address that no page has
 	OtherBrowser Problem = "other_browser" // 403: another browser, or no cookies
 	CrossSite    Problem = "cross_site"    // 403: a form that another site sent
 	BadRequest   Problem = "bad_request"   // 400: nothing that our pages or a portal would send
@@ -24,7 +25,7 @@ const (
 // Status is the HTTP status of the problem's page.
 func (k Problem) Status() int {
 	switch k {
-	case Gone:
+	case Gone, NoPage:
 		return http.StatusNotFound
 	case OtherBrowser, CrossSite:
 		return http.StatusForbidden

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/nicksnyder/go-i18n/v2/i18n"
 )
@@ -67,12 +66,6 @@ func (pg page) T(id string, pairs ...any) (string, error) {
 		data[pairs[i].(string)] = pairs[i+1]
 	}
 	return pg.localizer.Localize(&i18n.LocalizeConfig{MessageID: id, TemplateData: data, PluralCount: data["Count"]})
-}
-
-// Clock writes a time of day as the language does.
-func (pg page) Clock(t time.Time) (string, error) {
-	layout, err := pg.T("format.clock")
-	return t.Format(layout), err
 }
 
 // render writes a whole page or, if that fails, only a status: never half of
@@ -157,11 +150,4 @@ func (m Realm) name(lang string) string {
 		return name
 	}
 	return m.Name[defaultLanguage]
-}
-
-func (m Realm) zone() *time.Location {
-	if m.Zone != nil {
-		return m.Zone
-	}
-	return time.Local
 }

@@ -3,8 +3,9 @@ package pages
 import (
 	"errors"
 	"net/http"
-	"otpgate/verifier"
 	"time"
+
+	"otpgate/verifier"
 )
 
 // Request is a log-in that a portal has opened for exactly one customer and
@@ -45,9 +46,12 @@ type Requests interface {
 	// ErrNoRequest or ErrOtherBrowser if not.
 	Pending(r *http.Request, id string) (Request, error)
 	// Accept ends the request with the gate's acceptance and returns the
-	// address to send the browser to. Only one call per request succeeds;
-	// ErrNoRequest for the others.
-	Accept(r *http.Request, id string, result verifier.Result) (location string, err error)
+	// address to send the browser to. It may set cookies on w. Only one call
+	// per request succeeds; ErrNoRequest for the others.
+	Accept(w http.ResponseWriter, r *http.Request, id string, result verifier.Result) (location string, err error)
 	// Refuse ends the request without a code, likewise.
-	Refuse(r *http.Request, id string, why Refusal) (location string, err error)
+	Refuse(w http.ResponseWriter, r *http.Request, id string, why Refusal) (location string, err error)
+	// Answered returns what Accept returned for id to this browser a moment
+	// ago, for a second press of the button. ErrNoRequest if there is nothing.
+	Answered(r *http.Request, id string) (location string, err error)
 }

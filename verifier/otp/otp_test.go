@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"otpgate/verifier/otp"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +14,8 @@ import (
 	pquerna "github.com/pquerna/otp"
 	"github.com/pquerna/otp/hotp"
 	"pgregory.net/rapid"
+
+	"otpgate/verifier/otp"
 )
 
 // vector is one line of the RFCs' tables.

@@ -5,11 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"otpgate/verifier/otp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"otpgate/verifier/otp"
 )
 
 // The algorithm profiles (RFC 6030 §10.1, and the registry of §12.4).

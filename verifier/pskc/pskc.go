@@ -34,8 +34,9 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"otpgate/verifier/otp"
 	"time"
+
+	"otpgate/verifier/otp"
 )
 
 // Options say how encrypted values are opened. A file uses one of the two, or

@@ -8,14 +8,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"otpgate/verifier/otp"
-	"otpgate/verifier/pskc"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"otpgate/verifier/otp"
+	"otpgate/verifier/pskc"
 )
 
 // read collects everything that Read yields.

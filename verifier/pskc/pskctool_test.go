@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"otpgate/verifier/otp"
-	"otpgate/verifier/pskc"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"otpgate/verifier/otp"
+	"otpgate/verifier/pskc"
 )
 
 // The OATH Toolkit, by others, finds these files valid and reads the same from

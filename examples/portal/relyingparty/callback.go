@@ -31,9 +31,11 @@ var (
 )
 
 // refusedError is an answer of the gateway that says no.
-type refusedError struct{ code string }
+type refusedError struct{ code, description string }
 
-func (e *refusedError) Error() string { return "the gateway refuses: " + e.code }
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("the gateway refuses: %s: %q", e.code, e.description)
+}
 
 // callback takes the gateway's answer. What it holds of the log-in is used up
 // by looking at it: an answer can't be tried twice.
@@ -79,7 +81,7 @@ func (p *Portal) check(ctx context.Context, l login, answer url.Values) (map[str
 		return nil, errIssuer
 	}
 	if code := answer.Get("error"); code != "" {
-		return nil, &refusedError{code}
+		return nil, &refusedError{code, answer.Get("error_description")}
 	}
 	idToken, err := p.redeem(ctx, answer.Get("code"), l.verifier)
 	if err != nil {

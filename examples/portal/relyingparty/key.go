@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -105,6 +106,9 @@ func ReadKey(file string) (*ecdsa.PrivateKey, error) {
 // writeNew writes a file that isn't there yet.
 func writeNew(name string, mode os.FileMode, data []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already; it was left as it is", name)
+	}
 	if err != nil {
 		return fmt.Errorf("make key: %w", err)
 	}

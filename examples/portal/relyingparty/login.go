@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -139,6 +141,22 @@ func (p *Portal) postPush(ctx context.Context, endpoint string, form url.Values)
 		return "", fmt.Errorf("push: %s: %s: %s", response.Status, answer.Error, answer.Description)
 	}
 	return answer.RequestURI, nil
+}
+
+// Reach asks the gateway for its metadata, so that a wrong address or an unknown
+// certificate is seen before the first customer. Its error says what to look at.
+func (p *Portal) Reach(ctx context.Context) error {
+	_, err := p.discover(oidc.ClientContext(ctx, p.HTTP))
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w; -ca names the file with its certificate, if it has signed its own: data/tls.crt", err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w; does it run, and is -issuer what gateway.yaml has as oidc.issuer?", err)
+	}
+	return fmt.Errorf("%w; -issuer must be what gateway.yaml has as oidc.issuer", err)
 }
 
 // discover reads the gateway's metadata, once.

@@ -121,10 +121,15 @@ const (
 	notFound  problem = "not_found"
 	noGateway problem = "no_gateway" // can't be asked, or has failed
 	stale     problem = "stale"      // no log-in under way, or another one
-	denied    problem = "denied"     // cancelled, or locked
+	denied    problem = "denied"     // cancelled
+	locked    problem = "locked"     // after too many wrong ones
 	noToken   problem = "no_token"   // no one-time password in service
 	rejected  problem = "rejected"   // the answer didn't pass our checks
 )
+
+// lockedDescription is the gateway's error_description where the customer is
+// locked. No error code tells that from a customer who has cancelled.
+const lockedDescription = "the customer's one-time password is locked"
 
 // problemOf is what a customer is told of err; the log has the rest.
 func problemOf(err error) problem {
@@ -134,6 +139,8 @@ func problemOf(err error) problem {
 		return stale
 	case !errors.As(err, &refused):
 		return rejected
+	case refused.code == "access_denied" && refused.description == lockedDescription:
+		return locked
 	case refused.code == "access_denied":
 		return denied
 	case refused.code == "unmet_authentication_requirements":
@@ -150,7 +157,7 @@ func (k problem) status() int {
 		return http.StatusBadGateway
 	case stale:
 		return http.StatusBadRequest
-	case denied, noToken, rejected:
+	case denied, locked, noToken, rejected:
 	}
 	return http.StatusForbidden
 }

@@ -5,12 +5,13 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"otpgate/examples/portal/relyingparty"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"otpgate/examples/portal/relyingparty"
 )
 
 func TestLanguages(t *testing.T) {

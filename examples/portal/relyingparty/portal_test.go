@@ -12,11 +12,6 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"otpgate/examples/portal/relyingparty"
-	"otpgate/internal/store/bolt"
-	"otpgate/internal/store/memory"
-	"otpgate/oidc"
-	"otpgate/verifier"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -27,6 +22,12 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/text/language"
+
+	"otpgate/examples/portal/relyingparty"
+	"otpgate/internal/store/bolt"
+	"otpgate/internal/store/memory"
+	"otpgate/oidc"
+	"otpgate/verifier"
 )
 
 const (
@@ -207,7 +208,7 @@ func newGateway(t *testing.T) (*gateway, func(b *bank, location string) string) 
 	t.Cleanup(g.Close)
 	g.mux.HandleFunc("GET /otp/{id}", func(w http.ResponseWriter, r *http.Request) {
 		accepted := verifier.Result{Outcome: verifier.Accepted, Carrier: verifier.Hardware, At: time.Now()}
-		location, err := g.provider.Accept(r, r.PathValue("id"), accepted)
+		location, err := g.provider.Accept(w, r, r.PathValue("id"), accepted)
 		if err != nil {
 			t.Error(err)
 		}
@@ -228,8 +229,8 @@ func (g *gateway) register(keys jose.JSONWebKeySet, redirectURI string) {
 		Issuer:  g.URL,
 		Clients: []oidc.Client{{ID: "portal", Realm: "retail", ACR: acr, RedirectURIs: []string{redirectURI}, Keys: keys}},
 		Locales: []language.Tag{language.Japanese, language.English},
-		Passing: memory.New(time.Now), Records: records, Seal: noSeal{},
-		CodePage: func(id string) string { return "/otp/" + id }, NoRequest: http.NotFoundHandler(),
+		Passing: memory.New(time.Now, oidc.ClientBytes), Records: records, Seal: noSeal{},
+		CodePage: func(id string) string { return "/otp/" + id }, NoRequest: func(w http.ResponseWriter, r *http.Request, _ int) { http.NotFound(w, r) },
 		Now: time.Now, Logger: slog.New(slog.NewTextHandler(g.t.Output(), nil)), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -430,13 +431,17 @@ func TestGatewayRefuses(t *testing.T) {
 		status int
 		text   string
 	}{
-		"access_denied":                     {http.StatusForbidden, "cancelled, or your one-time password is locked"},
-		"unmet_authentication_requirements": {http.StatusForbidden, "no one-time password in service"},
+		"access_denied":                     {http.StatusForbidden, "was cancelled"},
+		"unmet_authentication_requirements": {http.StatusForbidden, "not in service"},
 		"temporarily_unavailable":           {http.StatusBadGateway, "in a few minutes"},
 	} {
 		b.login()
 		b.wantOut(b.get(l.answer(map[string]string{"code": "", "error": code, "error_description": "<b>x</b>"})), want.status, want.text)
 	}
+	b.login()
+	b.wantOut(b.get(l.answer(map[string]string{
+		"code": "", "error": "access_denied", "error_description": "the customer's one-time password is locked",
+	})), http.StatusForbidden, "ask your branch to unlock it")
 	l.down = true
 	b.wantOut(b.post("/login", url.Values{"number": {customer}, "password": {password}}), http.StatusBadGateway, "in a few minutes")
 }

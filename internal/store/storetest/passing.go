@@ -3,12 +3,13 @@ package storetest
 import (
 	"context"
 	"errors"
-	"otpgate/internal/store"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"otpgate/internal/store"
 )
 
 // Passing tests store.Passing. open makes an empty one; it must take its time

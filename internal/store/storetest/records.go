@@ -7,12 +7,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"otpgate/internal/store"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"otpgate/internal/store"
 )
 
 // errNo is what the suite's functions fail with.

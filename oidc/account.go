@@ -1,0 +1,131 @@
+package oidc
+
+import (
+	"maps"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"otpgate/internal/store"
+)
+
+// ClientBytes is what one client may have in the passing store at one time, so
+// that a client that pushes without end shuts out nobody but itself. A store
+// with room for this much of each client is never full.
+//
+// It is enough for a bank at its busiest: 100 log-ins a second of which a tenth
+// is abandoned are 100/s × 30 s + 10/s × 12.5 min = 10,500 at a time, at 3.4 KiB
+// 35 MiB; their assertions, two of a third of a KiB each, are 5 MiB if they live
+// for a minute, and 20 MiB if for five.
+const ClientBytes = 64 << 20
+
+const (
+	// finishingShare of an account, one in so many, is for /token alone: what
+	// customers have begun must come to its end, however much more the client
+	// would like to begin.
+	finishingShare = 8
+	// entryBytes is what an entry takes beside its value: its key, and what an
+	// engine adds. roundingDivisor: an engine may round up.
+	entryBytes      = 320
+	roundingDivisor = 7
+)
+
+// account is what one client has in the passing store. Reservations come before the
+// entries that they are for, and end no earlier. Safe for concurrent use.
+type account struct {
+	limit int       // bytes
+	start time.Time // with its monotonic reading: a clock that is set moves no reservation
+
+	mu    sync.Mutex    // guards the rest
+	taken int           // sum of ends
+	ends  map[int64]int // bytes, by the second since start in which they are free
+	swept int64         // the second at which ends was looked through
+}
+
+func newAccount(now time.Time) *account {
+	return &account{limit: ClientBytes, start: now, ends: make(map[int64]int)}
+}
+
+// purpose is what a part of an account is for.
+type purpose int
+
+const (
+	beginning purpose = iota // a log-in at /par
+	finishing                // one at /token
+)
+
+// reservation is a part of an account that is taken until a time. It is kept with
+// what it was taken for.
+type reservation struct {
+	Bytes int   `json:"bytes"`
+	End   int64 `json:"end"` // seconds since the account's start
+}
+
+// reserve takes bytes for life, if the account has as much left for the purpose.
+func (a *account) reserve(now time.Time, why purpose, bytes int, life time.Duration) (reservation, bool) {
+	limit := a.limit
+	if why == beginning {
+		limit -= limit / finishingShare
+	}
+	second := int64(now.Sub(a.start) / time.Second)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sweep(second)
+	if a.taken+bytes > limit {
+		return reservation{}, false
+	}
+	r := reservation{Bytes: bytes, End: second + int64(life/time.Second) + 2} // both were rounded down
+	a.taken += r.Bytes
+	a.ends[r.End] += r.Bytes
+	return r, true
+}
+
+// release gives back what was reserved, once; nothing if its time is over.
+func (a *account) release(r reservation) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ends[r.End] >= r.Bytes {
+		a.ends[r.End] -= r.Bytes
+		a.taken -= r.Bytes
+	}
+}
+
+// sweep frees what has ended. No reservation is longer than some 13 minutes, so ends
+// has at most 800 members. The caller holds a.mu.
+func (a *account) sweep(second int64) {
+	if second == a.swept {
+		return
+	}
+	a.swept = second
+	maps.DeleteFunc(a.ends, func(end int64, bytes int) bool {
+		if end > second {
+			return false
+		}
+		a.taken -= bytes
+		return true
+	})
+}
+
+// errAccountFull is what a client is told that has too much under way.
+func errAccountFull() error {
+	return (&protocolError{
+		status: http.StatusServiceUnavailable, code: temporarilyDown,
+		description: "too many log-ins of this client are under way; try again in a minute",
+	}).because(store.ErrFull)
+}
+
+// entrySize bounds what an entry takes whose value has that many bytes.
+func entrySize(value int) int { return value + value/roundingDivisor + entryBytes }
+
+// size bounds what req comes to take: first itself and its loads, then, when
+// those are gone, its code and the answer to a second press.
+func (p *Provider) size(req *request) int {
+	const fixed = 640 // names of members, digests, times, locales
+	// JSON may put a backslash before a character, and no more: see encode.
+	values := 2 * (len(req.Client) + len(req.RedirectURI) + len(req.Subject) + len(req.State) + len(req.Nonce))
+	open := entrySize(values+fixed) + entrySize(maxLoads*loadBytes)
+	location := p.answer(req, url.Values{"code": {digest("")}}) // as long as a code is
+	ended := entrySize(values+fixed+2*maxACR) + entrySize(digestLength+len(location))
+	return max(open, ended)
+}

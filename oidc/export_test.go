@@ -1,0 +1,19 @@
+package oidc
+
+// LimitAccounts gives every client so many bytes in place of ClientBytes, which
+// take a while to fill.
+func (p *Provider) LimitAccounts(bytes int) {
+	for _, a := range p.accounts {
+		a.limit = bytes
+	}
+}
+
+// Taken is what all clients have reserved.
+func (p *Provider) Taken() (bytes int) {
+	for _, a := range p.accounts {
+		a.mu.Lock()
+		bytes += a.taken
+		a.mu.Unlock()
+	}
+	return bytes
+}

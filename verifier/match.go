@@ -1,0 +1,197 @@
+package verifier
+
+import (
+	"fmt"
+	"time"
+
+	"otpgate/verifier/otp"
+)
+
+const (
+	// lookAhead is how many counts a HOTP token may be ahead of ours: codes
+	// that were shown and not used. RFC 4226 §7.4.
+	lookAhead = 10
+	// resyncAhead is how far it is looked for if two codes in a row are right.
+	resyncAhead = 100
+	// pairSteps is how many periods, and pairTime how long with a HOTP token,
+	// the second code of a pair is waited for.
+	pairSteps = 3
+	pairTime  = 3 * time.Minute
+)
+
+// hits says which candidates of one token match what was typed.
+type hits struct {
+	accept []int64 // steps in the window, rising
+	pair   int64   // the step that a wanted next code completes, or noStep
+	far    int64   // the step of a clock that has run off, or noStep
+	used   bool    // the last accepted step, wherever it lies
+	hint   string  // for the audit log: what would have made a wrong code right
+}
+
+// match computes the candidate codes of every token that matters and notes
+// which of them match. Without an eligible token it does the same for a made-up
+// one, so that the time tells nothing.
+func (v *Verifier) match(realm Realm, seen *sight, match Match, now time.Time) error {
+	tried := false
+	for i := range seen.tokens {
+		t := &seen.tokens[i]
+		if !t.eligible && !t.watched {
+			continue
+		}
+		key, err := v.openKey(&t.Token)
+		if err != nil {
+			return err
+		}
+		t.hits = t.find(key, match, now.Unix())
+		clear(key)
+		tried = tried || t.eligible
+	}
+	if !tried {
+		nobody := seenToken{Token: Token{Params: realm.OTP}, eligible: true}
+		nobody.state = tokenState{Last: noStep, UsedAt: now.Unix(), Clock: newClock(nobody.Params, 0, now.Unix())}
+		var key [otp.MinKey]byte
+		nobody.find(key[:], match, now.Unix())
+	}
+	return nil
+}
+
+// find tries every candidate of the token, without an early exit.
+func (t *seenToken) find(key []byte, match Match, now int64) hits {
+	g := otp.NewGenerator(key, t.Params)
+	h := hits{pair: noStep, far: noStep}
+	h.used = match(g.Code(t.state.Last)) && t.state.Last != noStep
+
+	first, last := t.window(now)
+	for s := first; s <= last; s++ {
+		if match(g.Code(s)) {
+			h.accept = append(h.accept, s)
+		}
+	}
+	if w := t.state.Wanted; now <= w.Until && w.Login == t.login {
+		for s := w.Step + 1; s <= w.Step+t.nextSteps(); s++ {
+			if match(g.Code(s)) {
+				h.pair = s
+			}
+		}
+	}
+	if len(h.accept) > 0 || h.used || h.pair != noStep || !t.eligible {
+		return h
+	}
+	from, to := t.search(now)
+	for s := from; s <= to; s++ {
+		if s > t.lowest() && match(g.Code(s)) && (h.far == noStep || abs(s-(first+last)/2) < abs(h.far-(first+last)/2)) {
+			h.far = s
+		}
+	}
+	if h.far == noStep {
+		h.hint = t.misconfigured(key, match, now)
+	}
+	return h
+}
+
+// window returns the first and last step that is accepted at once, if it is
+// above lowest.
+func (t *seenToken) window(now int64) (first, last int64) {
+	if t.hotp() {
+		if t.restored() { // how far the counter went since the backup, nobody knows
+			return 0, -1
+		}
+		return t.state.Last + 1, t.state.Last + lookAhead
+	}
+	return t.clock().window(t.Params, now)
+}
+
+// search returns the first and last step at which a token that has run off is
+// looked for.
+func (t *seenToken) search(now int64) (first, last int64) {
+	if t.hotp() {
+		return t.state.Last + 1, t.state.Last + resyncAhead
+	}
+	return t.clock().search(t.Params, now, t.state.UsedAt != 0)
+}
+
+// nextSteps is how many steps after the first code of a pair the second one may
+// be: people miss a minute, but a counter goes by one.
+func (t *seenToken) nextSteps() int64 {
+	if t.hotp() {
+		return 1
+	}
+	return 2
+}
+
+// pairTime is how long the second code of a pair is waited for.
+func (t *seenToken) pairTime() time.Duration {
+	if t.hotp() {
+		return pairTime
+	}
+	return time.Duration(pairSteps*t.Params.Period) * time.Second
+}
+
+// expected is the step that a token in step with us would show.
+func (t *seenToken) expected(now time.Time) int64 {
+	if t.hotp() {
+		return t.state.Last + 1
+	}
+	return t.Params.Step(now)
+}
+
+func (t *seenToken) hotp() bool { return t.Params.Type == otp.HOTP }
+
+// lowest is the highest step that can't be accepted any more: it was used, or
+// might have been between a backup and its restore.
+func (t *seenToken) lowest() int64 {
+	if t.hotp() || t.floor == 0 {
+		return t.state.Last
+	}
+	_, hi := t.clock().predict(t.floor)
+	return max(t.state.Last, stepAt(t.Params, float64(t.floor)+hi))
+}
+
+// outlived says that the time which its maker gave it is over.
+func (t *Token) outlived(now time.Time) bool { return !t.NotAfter.IsZero() && now.After(t.NotAfter) }
+
+// restored says that the token was in the backup and was not used since.
+func (t *seenToken) restored() bool {
+	return t.floor != 0 && max(t.state.UsedAt, t.Created.Unix()) < t.floor
+}
+
+// clock is what is known of the token's clock: what was learnt, else that it
+// was right when it was made.
+func (t *seenToken) clock() clock {
+	if t.state.Clock.At != 0 {
+		return t.state.Clock
+	}
+	since := t.Created
+	if !t.Made.IsZero() {
+		since = t.Made
+	}
+	return newClock(t.Params, 0, max(since.Unix(), t.state.UsedAt))
+}
+
+// misconfigured says what other settings would have made the code right: what
+// an operator has to know who set a token up with the wrong ones.
+func (t *seenToken) misconfigured(key []byte, match Match, now int64) string {
+	const around = 2 // steps
+	if t.hotp() {
+		return ""
+	}
+	for _, algorithm := range []otp.Algorithm{otp.SHA1, otp.SHA256, otp.SHA512} {
+		for _, period := range []int{30, 60} {
+			p := t.Params
+			p.Algorithm, p.Period = algorithm, period
+			if p == t.Params {
+				continue
+			}
+			g, middle := otp.NewGenerator(key, p), stepAt(p, float64(now))
+			for s := middle - around; s <= middle+around; s++ {
+				if match(g.Code(s)) {
+					return fmt.Sprintf("; it would be right for %s and %d s, and the token is set to %s and %d s",
+						algorithm, period, t.Params.Algorithm, t.Params.Period)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+func abs(n int64) int64 { return max(n, -n) }

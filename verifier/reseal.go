@@ -1,0 +1,71 @@
+package verifier
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"otpgate/internal/store"
+)
+
+// Resealer renews sealed values: those under the data key that seals now are left
+// as they are.
+type Resealer interface {
+	// Reseal returns what was sealed for the record and purpose, sealed anew.
+	// changed is false if there is nothing to do.
+	Reseal(recordKey, purpose string, sealed []byte) (again []byte, changed bool, err error)
+}
+
+// Reseal says how each kind of record of this package that holds sealed values
+// is renewed: by the prefix of its keys, a function from a record to what it is
+// to become. A new kind of sealed record is added here, or no key that sealed it
+// can ever be retired.
+func Reseal(box Resealer) map[string]func(key string, value []byte) (again []byte, changed bool, err error) {
+	return map[string]func(key string, value []byte) (again []byte, changed bool, err error){
+		store.Prefix("token"): func(key string, value []byte) ([]byte, bool, error) {
+			return resealToken(box, key, value)
+		},
+		store.Prefix("staged"): func(_ string, value []byte) ([]byte, bool, error) {
+			return resealStaged(box, value)
+		},
+		store.Prefix("card"): func(key string, value []byte) ([]byte, bool, error) {
+			return resealCard(box, key, value)
+		},
+		fingerprintSecretKey(): func(key string, value []byte) ([]byte, bool, error) {
+			return box.Reseal(key, purposeFingerprint, value)
+		},
+	}
+}
+
+// resealToken renews a token's key. The record's bytes change once in a
+// rotation: a try that looked at them before starts over once (errMoved).
+func resealToken(box Resealer, key string, value []byte) (again []byte, changed bool, err error) {
+	var t Token
+	if err := json.Unmarshal(value, &t); err != nil {
+		return nil, false, fmt.Errorf("record %q: %w", key, err)
+	}
+	if len(t.Key) == 0 { // released
+		return nil, false, nil
+	}
+	if t.Key, changed, err = box.Reseal(key, t.keyPurpose(), t.Key); err != nil {
+		return nil, false, fmt.Errorf("token %s: %w", t.Serial, err)
+	}
+	if !changed {
+		return nil, false, nil
+	}
+	again, err = json.Marshal(t)
+	return again, true, err
+}
+
+// resealStaged renews the key of a token that is being imported.
+func resealStaged(box Resealer, value []byte) (again []byte, changed bool, err error) {
+	var s stagedToken
+	if err := json.Unmarshal(value, &s); err != nil {
+		return nil, false, fmt.Errorf("staged token: %w", err)
+	}
+	t := &s.Token
+	if t.Key, changed, err = box.Reseal(tokenKey(t.Serial), t.keyPurpose(), t.Key); err != nil || !changed {
+		return nil, false, err
+	}
+	again, err = json.Marshal(s)
+	return again, true, err
+}
