@@ -224,7 +224,7 @@ func printVerification(term terminal, v verification) error {
 		_, err := fmt.Fprintln(term.out, "the audit log is empty")
 		return err
 	}
-	fmt.Fprintf(term.out, "entries %d to %d, in %d files, are as they were written\n", v.First, v.Last, v.Files)
+	fmt.Fprintf(term.out, "entries %d to %d, in %s, are as they were written\n", v.First, v.Last, count(v.Files, "file"))
 	fmt.Fprintf(term.out, "signed up to entry %d, %s", v.Signed, when(v.SignedAt))
 	if n := v.Last - v.Signed; n > 0 {
 		fmt.Fprintf(term.out, "; the %d after it aren't yet", n)

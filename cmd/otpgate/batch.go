@@ -142,7 +142,7 @@ func printBatch(term terminal, b admin.Batch) error {
 // nextForBatch says what leads to the batch's release.
 func nextForBatch(b admin.Batch) string {
 	if b.Wanted > 0 {
-		return fmt.Sprintf("otpgate batch check SERIAL CODE1 CODE2, with %d tokens taken from the box at random\n", b.Wanted)
+		return fmt.Sprintf("otpgate batch check SERIAL CODE1 CODE2, with %s taken from the box at random\n", count(b.Wanted, "token"))
 	}
 	return fmt.Sprintf("otpgate batch release %s\n", b.ID)
 }

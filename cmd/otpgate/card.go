@@ -93,10 +93,10 @@ func (c cardImportCmd) Run(ctx context.Context, term terminal) error {
 	case c.JSON:
 		return nil
 	case c.DryRun:
-		_, err = fmt.Fprintf(term.out, "%d cards could be taken in, %d of them in place of older ones, with %d new users\n", done.Cards, done.Replaced, done.NewUsers)
+		_, err = fmt.Fprintf(term.out, "%s could be taken in, %d of them in place of older ones, with %s\n", count(done.Cards, "card"), done.Replaced, count(done.NewUsers, "new user"))
 		return err
 	}
-	fmt.Fprintf(term.out, "%d cards taken in, %d of them in place of older ones, with %d new users\n", done.Cards, done.Replaced, done.NewUsers)
+	fmt.Fprintf(term.out, "%s taken in, %d of them in place of older ones, with %s\n", count(done.Cards, "card"), done.Replaced, count(done.NewUsers, "new user"))
 	printReceipt(term, *done.Receipt)
 	return nil
 }

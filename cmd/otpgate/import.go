@@ -122,9 +122,9 @@ func (p *importPrinter) end(l admin.ImportLine) error {
 	switch {
 	case p.cmd.JSON:
 	case d.Batch == nil:
-		fmt.Fprintf(p.term.out, "%d tokens could be taken in, %d of them for users\n", d.Tokens, d.Users)
+		fmt.Fprintf(p.term.out, "%s could be taken in, %d of them for users\n", count(d.Tokens, "token"), d.Users)
 	default:
-		fmt.Fprintf(p.term.out, "%d tokens taken in as batch %s, %d of them for users\n", d.Tokens, d.Batch.ID, d.Users)
+		fmt.Fprintf(p.term.out, "%s taken in as batch %s, %d of them for users\n", count(d.Tokens, "token"), d.Batch.ID, d.Users)
 		printReceipt(p.term, *d.Receipt)
 		if d.Batch.State == verifier.BatchChecking {
 			fmt.Fprintf(p.term.out, "Next: %s", nextForBatch(*d.Batch))
