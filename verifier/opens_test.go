@@ -1,9 +1,10 @@
 package verifier_test
 
 import (
-	"otpgate/verifier"
 	"testing"
 	"time"
+
+	"otpgate/verifier"
 )
 
 // What people are told of the end of a lock is when it does end.

@@ -61,7 +61,7 @@ func (c auditTailCmd) Run(ctx context.Context, term terminal) error {
 	}
 	err = read(ctx, q, show)
 	if c.Follow && ctx.Err() != nil { // Ctrl-C, the usual end
-		return nil
+		return nil //nolint:nilerr // asked for by the reader
 	}
 	if c.Follow && err == nil {
 		err = &admin.Problem{Problem: "the gateway has stopped", Hint: "start it and follow it again"}
