@@ -232,7 +232,8 @@ type RadiusClient struct {
 
 	// Whether a request without Message-Authenticator is dropped. false only
 	// for old gear that can't send it: it is open to BlastRADIUS
-	// (CVE-2024-3596). Default: true.
+	// (CVE-2024-3596), and must ask by PAP: a request by CHAP or MS-CHAPv2 has
+	// nothing else that shows who sent it. Default: true.
 	RequireMessageAuthenticator bool `yaml:"require_message_authenticator" jsonschema:"default=true"`
 
 	// Secret is what secret_file or secret_env holds. Empty if the file is yet

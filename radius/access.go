@@ -2,7 +2,6 @@ package radius
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
-	"layeh.com/radius/rfc2869"
 
 	"otpgate/verifier"
 )
@@ -22,13 +20,6 @@ const (
 	// maxStation is how long a Calling-Station-Id is taken for one: a MAC
 	// address with an SSID has 50 octets, an IPv6 address with a port 47.
 	maxStation = 64
-
-	// RFC 2548 §2.1: what a request by MS-CHAP has. Other attributes of this
-	// vendor come with PAP too.
-	vendorMicrosoft  = 311
-	msCHAPResponse   = 1
-	msCHAP2Response  = 25
-	vendorDataOffset = 4
 )
 
 // refusal is why the door rejects a request without asking the gate. It goes to
@@ -38,13 +29,18 @@ type refusal string
 func (r refusal) Error() string { return string(r) }
 
 const (
-	noUserName          refusal = "there is not exactly one User-Name"
-	userNameUnusable    refusal = "no user can have this User-Name"
-	noPassword          refusal = "there is no password"
-	emptyPassword       refusal = "the password is empty"
-	passwordMislengthed refusal = "the User-Password has a wrong length"
-	methodNotSupported  refusal = "method not supported: set the client to PAP"
-	ambiguousMethod     refusal = "there is more than one password, or more than one method"
+	noUserName             refusal = "there is not exactly one User-Name"
+	userNameUnusable       refusal = "no user can have this User-Name"
+	noPassword             refusal = "there is no password"
+	emptyPassword          refusal = "the password is empty"
+	passwordMislengthed    refusal = "the User-Password has a wrong length"
+	methodNotSupported     refusal = "method not supported: set the client to PAP, CHAP or MS-CHAPv2"
+	ambiguousMethod        refusal = "there is more than one password, or more than one method"
+	chapMislengthed        refusal = "the CHAP-Password or the CHAP-Challenge has a wrong length"
+	msCHAPMislengthed      refusal = "the MS-CHAP2-Response or the MS-CHAP-Challenge has a wrong length"
+	msCHAPChallengeMissing refusal = "there is an MS-CHAP2-Response, but not exactly one MS-CHAP-Challenge"
+	noRoom                 refusal = "the packet is too long for what the answer to MS-CHAPv2 has to carry"
+	sameCode               refusal = "the code that was refused just now, by another method"
 )
 
 // respond returns the reply to d, or the reason to drop it.
@@ -62,7 +58,7 @@ func (s *Server) respond(req *request, d *datagram) ([]byte, error) {
 	if code == codec.CodeStatusServer {
 		// RFC 5997 §3. The same request gives the same reply, so the cache has
 		// no part in it.
-		return req.reply(codec.CodeAccessAccept)
+		return req.reply(codec.CodeAccessAccept, nil)
 	}
 	return s.answerOnce(req)
 }
@@ -85,12 +81,17 @@ func (s *Server) answerOnce(req *request) ([]byte, error) {
 	return reply, nil
 }
 
-// decide asks the gate.
+// decide asks the gate, once for each code: see bursts.
 func (s *Server) decide(req *request) ([]byte, error) {
-	attempt, err := req.attempt()
+	attempt, proof, err := req.attempt()
 	if err != nil {
 		s.logRefusal(req.datagram, err)
-		return req.reply(codec.CodeAccessReject)
+		return req.reply(codec.CodeAccessReject, nil)
+	}
+	login := loginKey{attempt.Client, attempt.User, attempt.From}
+	if s.bursts.continues(login, proof) {
+		s.logRefusal(req.datagram, sameCode)
+		return req.reject(proof)
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, answerLimit-s.Now().Sub(req.at))
 	defer cancel()
@@ -99,35 +100,43 @@ func (s *Server) decide(req *request) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", noDecision, err)
 	}
 	if result.Outcome != verifier.Accepted {
-		return req.reply(codec.CodeAccessReject)
+		s.bursts.refused(login, proof)
+		return req.reject(proof)
 	}
-	return req.reply(codec.CodeAccessAccept)
+	attributes, err := proof.accepted(req)
+	if err != nil {
+		return nil, err
+	}
+	return req.reply(codec.CodeAccessAccept, attributes)
 }
 
-// attempt is what the gate is asked, or the refusal.
-func (r *request) attempt() (verifier.Attempt, error) {
+// reject is the reply to a code that was refused.
+func (r *request) reject(p *proof) ([]byte, error) {
+	attributes, err := p.rejected()
+	if err != nil {
+		return nil, err
+	}
+	return r.reply(codec.CodeAccessReject, attributes)
+}
+
+// attempt is what the gate is asked, and how the code was shown; or the refusal.
+func (r *request) attempt() (verifier.Attempt, *proof, error) {
 	user, err := r.userName()
 	if err != nil {
-		return verifier.Attempt{}, err
+		return verifier.Attempt{}, nil, err
 	}
-	if err := r.checkMethod(); err != nil {
-		return verifier.Attempt{}, err
-	}
-	password, err := r.userPassword()
+	proof, err := r.proof(user)
 	if err != nil {
-		return verifier.Attempt{}, err
-	}
-	if len(password) == 0 {
-		return verifier.Attempt{}, emptyPassword
+		return verifier.Attempt{}, nil, err
 	}
 	return verifier.Attempt{
 		Realm:  r.client.Realm,
 		User:   user,
-		Match:  verifier.Typed(string(password)),
+		Match:  proof.match,
 		Door:   door,
 		Client: r.client.Name,
 		From:   station(r.packet.Get(rfc2865.CallingStationID_Type)),
-	}, nil
+	}, proof, nil
 }
 
 // userName returns the User-Name, which an attribute bounds to 253 octets.
@@ -142,19 +151,6 @@ func (r *request) userName() (string, error) {
 	return name, nil
 }
 
-// checkMethod returns a refusal unless the request has one User-Password and
-// nothing else to authenticate with (RFC 2865 §4.1, RFC 3579 §3.3).
-func (r *request) checkMethod() error {
-	other := r.has(rfc2865.CHAPPassword_Type) || r.has(rfc2869.EAPMessage_Type) || r.hasMSCHAP()
-	switch passwords := r.count(rfc2865.UserPassword_Type); {
-	case passwords > 1, passwords == 1 && other:
-		return ambiguousMethod
-	case passwords == 0 && other:
-		return methodNotSupported
-	}
-	return nil
-}
-
 func (r *request) count(t codec.Type) int {
 	n := 0
 	for _, avp := range r.packet.Attributes {
@@ -163,23 +159,6 @@ func (r *request) count(t codec.Type) int {
 		}
 	}
 	return n
-}
-
-// hasMSCHAP reports whether there is a response by MS-CHAP, of either version.
-func (r *request) hasMSCHAP() bool {
-	for _, avp := range r.packet.Attributes {
-		data := avp.Attribute
-		if avp.Type != rfc2865.VendorSpecific_Type || len(data) < vendorDataOffset || binary.BigEndian.Uint32(data) != vendorMicrosoft {
-			continue
-		}
-		// RFC 2865 §5.26: type, length, value, … A length that leads out ends it.
-		for data = data[vendorDataOffset:]; len(data) >= 2 && data[1] >= 2 && int(data[1]) <= len(data); data = data[data[1]:] {
-			if data[0] == msCHAPResponse || data[0] == msCHAP2Response {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // station is a Calling-Station-Id as the audit log has it: without the port

@@ -24,12 +24,18 @@ func FuzzDatagram(f *testing.F) {
 	f.Add(newPacket(codec.CodeStatusServer, 1, "a").add(rfc2865.ProxyState_Type, []byte("x")).signed(secret), true, true)
 	f.Add(pap.add(rfc2865.VendorSpecific_Type, vsa(25, 0)).add(rfc2869.EAPMessage_Type, nil).signed(secret), true, true)
 	f.Add([]byte{1, 1, 0, 20}, false, true)
+	hanako := func() *packet { return newPacket(codec.CodeAccessRequest, 1, "a").user("hanako") }
+	f.Add(hanako().chap(rightCode, nil).signed(secret), true, true)
+	f.Add(hanako().chap(wrongCode, []byte("12345")).signed(secret), true, true)
+	f.Add(hanako().chap(rightCode, nil).b, false, false)
+	f.Add(hanako().msCHAPv2("hanako", rightCode).signed(secret), true, true)
+	f.Add(hanako().msCHAPv2("hanako", wrongCode).signed(secret), true, false)
 
 	f.Fuzz(func(t *testing.T, b []byte, sign, required bool) {
 		gate, conn := &fakeGate{}, newMemConn()
 		s := newServer(t, gate, &logBuffer{})
 		s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-		s.cache, s.notices, s.ctx = newReplyCache(s.Now), newNotices(s.Now), t.Context()
+		s.cache, s.bursts, s.notices, s.ctx = newReplyCache(s.Now), newBursts(s.Now), newNotices(s.Now), t.Context()
 		from := legacy
 		if required {
 			from = vpn

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/sha1"
 	"encoding/binary"
 	"errors"
 	"log/slog"
@@ -172,6 +173,7 @@ type harness struct {
 	conn *memConn
 	gate *fakeGate
 	logs *logBuffer
+	sent int // requests, by burstOf
 }
 
 // newServer returns a server that doesn't run yet.
@@ -339,6 +341,42 @@ func (p *packet) password(plain, secret string) *packet {
 	}
 	return p.add(rfc2865.UserPassword_Type, value)
 }
+
+// chap adds a response by CHAP, to the challenge if there is one, else to the
+// authenticator.
+func (p *packet) chap(code string, challenge []byte) *packet {
+	const identifier = 7
+	to := challenge
+	if to == nil {
+		to = p.b[4:20]
+	} else {
+		p.add(rfc2865.CHAPChallenge_Type, challenge)
+	}
+	response := md5.Sum(append(append([]byte{identifier}, code...), to...))
+	return p.add(rfc2865.CHAPPassword_Type, append([]byte{identifier}, response[:]...))
+}
+
+// microsoft adds an attribute of Microsoft's.
+func (p *packet) microsoft(kind byte, value []byte) *packet {
+	return p.add(rfc2865.VendorSpecific_Type, vsa(kind, value...))
+}
+
+// msCHAPv2 adds a response by MS-CHAPv2, with challenges made from the
+// authenticator.
+func (p *packet) msCHAPv2(name, code string) *packet {
+	authenticator, peer := md5.Sum(p.b[4:20]), md5.Sum(p.b[5:20])
+	return p.msCHAPv2To(authenticator[:], peer[:], name, code)
+}
+
+func (p *packet) msCHAPv2To(authenticator, peer []byte, name, code string) *packet {
+	hash := sha1.Sum([]byte(string(peer) + string(authenticator) + name))
+	nt := challengeResponse([8]byte(hash[:8]), ntPasswordHash(code)) // by RFC 2759 §9.2, see TestMSCHAPv2OfRFC2759
+	value := append([]byte{msCHAPIdentifier, 0}, peer...)
+	value = append(append(value, make([]byte, 8)...), nt[:]...)
+	return p.microsoft(msCHAPChallenge, authenticator).microsoft(msCHAP2Response, value)
+}
+
+const msCHAPIdentifier = 42
 
 // signed adds the Message-Authenticator, last.
 func (p *packet) signed(secret string) []byte {

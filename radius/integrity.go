@@ -30,7 +30,7 @@ func (r *request) checkIntegrity() error {
 		return authenticatorMalformed
 	case r.client.RequireMessageAuthenticator,
 		r.packet.Code == codec.CodeStatusServer, // RFC 5997 §3
-		r.has(rfc2869.EAPMessage_Type):          // RFC 3579 §3.2
+		r.unprotected():
 		return authenticatorMissing
 	case r.has(rfc2865.ProxyState_Type):
 		// What an attacker needs to shape the reply he is forging

@@ -98,12 +98,12 @@ func (r *request) has(t codec.Type) bool {
 }
 
 // reply encodes the answer: Message-Authenticator first, so that nobody can put
-// octets of his own before it (CVE-2024-3596; radcli refuses it elsewhere), and
-// last every Proxy-State of the request, unmodified and in order (RFC 2865
-// §5.33).
-func (r *request) reply(code codec.Code) ([]byte, error) {
+// octets of his own before it (CVE-2024-3596; radcli refuses it elsewhere), then
+// the attributes, and last every Proxy-State of the request, unmodified and in
+// order (RFC 2865 §5.33).
+func (r *request) reply(code codec.Code, attributes codec.Attributes) ([]byte, error) {
 	r.unsigned = codec.AVP{Type: rfc2869.MessageAuthenticator_Type, Attribute: r.zero[:]}
-	r.answer = append(r.answer[:0], &r.unsigned)
+	r.answer = append(append(r.answer[:0], &r.unsigned), attributes...)
 	for _, avp := range r.packet.Attributes {
 		if avp.Type == rfc2865.ProxyState_Type {
 			r.answer = append(r.answer, avp)

@@ -42,7 +42,7 @@ func (r reason) Error() string {
 	case unexpectedCode:
 		return "only Access-Request and Status-Server are answered here"
 	case authenticatorMissing:
-		return "it has no Message-Authenticator: turn that on at the client, by an update if need be; only for gear that can't, put require_message_authenticator: false in its entry in gateway.yaml"
+		return "it has no Message-Authenticator: turn that on at the client, by an update if need be; only for gear that can't, and asks by PAP, put require_message_authenticator: false in its entry in gateway.yaml"
 	case authenticatorMalformed:
 		return "its Message-Authenticator has a wrong length, or there is more than one"
 	case authenticatorWrong:

@@ -3,8 +3,8 @@
 //
 // One datagram goes this way:
 //
-//	socket ─► receive ─► queue ─► worker ─► parse ─► integrity ─► reply cache ─► gate ─► reply
-//	(udp.go)  client?    full?    stale?    packet.go integrity.go cache.go      access.go
+//	socket ─► receive ─► queue ─► worker ─► parse ─► integrity ─► reply cache ─► method ─► burst ─► gate ─► reply
+//	(udp.go)  client?    full?    stale?    packet.go integrity.go cache.go      method.go burst.go access.go
 //
 // and ends in exactly one of two states: replied, or dropped for one reason of
 // a closed set (reason.go), which is counted and, rate-limited, logged. A panic
@@ -15,13 +15,21 @@
 //   - The reply cache (RFC 5080 §2.2.2) makes an exchange resend-proof: the same
 //     datagram gets the same answer, and the gate is asked once. Once for good:
 //     when its answer is gone, or from another port, it is dropped (replay.go).
+//   - One method shows the code (pap.go, chap.go, mschap.go): each gives the gate
+//     a verifier.Match, and the answer what it has to carry. A method never
+//     decides.
+//   - The methods that gear tries one after the other with one wrong code are one
+//     failure (burst.go).
 //   - No decision, no answer: if the gate fails, the packet is dropped, and the
 //     gear asks again or turns to the next server.
 //   - An Access-Reject never says why.
 //
-// What it speaks now: Access-Request with User-Password (PAP) and Status-Server
-// (RFC 5997), over UDP. The library layeh.com/radius is the codec: types, codes
-// and encoding. Its server isn't used.
+// What it speaks now: Access-Request by PAP, CHAP and MS-CHAPv2 (RFC 2759, with
+// the keys of RFC 3079), and Status-Server (RFC 5997), over UDP. The library
+// layeh.com/radius is the codec: types, codes and encoding. Its server isn't
+// used. CHAP and MS-CHAPv2 hide six digits from nobody who can listen between
+// the person and the gear, and keys made from them protect nothing by
+// themselves: what they are for is gear that speaks nothing else.
 //
 // What it does not own: whether a code is right, locks and the audit log (the
 // gate); opening sockets, reading secrets from files (cmd, config). A socket on
@@ -83,6 +91,7 @@ type Server struct {
 	// Set by start, before the first reader, and not changed afterwards.
 	queue   chan *datagram
 	cache   *replyCache
+	bursts  *bursts
 	notices *notices
 	ctx     context.Context //nolint:containedctx // The parent of every call to the gate; ends when Shutdown runs out of time.
 	cancel  context.CancelFunc
@@ -139,6 +148,7 @@ func (s *Server) stopReading() []*socket {
 func (s *Server) start() {
 	s.queue = make(chan *datagram, queueLength)
 	s.cache = newReplyCache(s.Now)
+	s.bursts = newBursts(s.Now)
 	s.notices = newNotices(s.Now)
 	s.datagrams.New = func() any { return new(datagram) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())

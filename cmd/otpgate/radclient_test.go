@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/des"
 	"crypto/rand"
+	"crypto/sha1"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -20,21 +23,64 @@ import (
 // the answer, or "none".
 func radclient(t *testing.T, address, secretFile, command string, attributes ...string) string {
 	t.Helper()
-	cmd := exec.Command(needPeer(t, "radclient", "freeradius-utils"), "-x", "-r", "1", "-t", "2", "-S", secretFile, address, command)
-	cmd.Stdin = strings.NewReader(strings.Join(attributes, ",") + "\n")
-	out, _ := cmd.CombinedOutput() // a Reject and no answer are both exit code 1
+	out := radclientOutput(t, address, secretFile, command, attributes...)
 	for _, code := range []string{"Access-Accept", "Access-Reject"} {
-		if bytes.Contains(out, []byte("Received "+code)) {
-			if !bytes.Contains(out, []byte("\tMessage-Authenticator = ")) {
+		if strings.Contains(out, "Received "+code) {
+			if !strings.Contains(out, "\tMessage-Authenticator = ") {
 				t.Errorf("%s without a Message-Authenticator:\n%s", code, out)
 			}
 			return code
 		}
 	}
-	if !bytes.Contains(out, []byte("No reply from server")) {
+	if !strings.Contains(out, "No reply from server") {
 		t.Errorf("radclient printed:\n%s", out)
 	}
 	return "none"
+}
+
+func radclientOutput(t *testing.T, address, secretFile, command string, attributes ...string) string {
+	t.Helper()
+	cmd := exec.Command(needPeer(t, "radclient", "freeradius-utils"), "-x", "-r", "1", "-t", "2", "-S", secretFile, address, command)
+	cmd.Stdin = strings.NewReader(strings.Join(attributes, ",") + "\n")
+	out, _ := cmd.CombinedOutput() // a Reject and no answer are both exit code 1
+	return string(out)
+}
+
+// msCHAPv2 is what a peer that isn't ours answers to a challenge (RFC 2759
+// §8.1): the MD4 is OpenSSL's.
+func msCHAPv2(t *testing.T, user, code string) []string {
+	t.Helper()
+	challenges := make([]byte, 32) // the peer's and the gear's
+	_, _ = rand.Read(challenges)
+	hash := sha1.Sum(append(bytes.Clone(challenges), user...))
+
+	cmd := exec.Command(needPeer(t, "openssl", "openssl"), "dgst", "-provider", "legacy", "-provider", "default", "-md4", "-binary")
+	cmd.Stdin = strings.NewReader(strings.Join(strings.Split(code, ""), "\x00") + "\x00")
+	key, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key = append(key, 0, 0, 0, 0, 0)
+	response := make([]byte, 24)
+	for i := range 3 {
+		var bits uint64
+		for _, b := range key[7*i : 7*i+7] {
+			bits = bits<<8 | uint64(b)
+		}
+		var k [8]byte
+		for j := range k {
+			k[j] = byte(bits>>(49-7*j)) << 1
+		}
+		c, err := des.NewCipher(k[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Encrypt(response[8*i:], hash[:8])
+	}
+	return []string{
+		fmt.Sprintf("MS-CHAP-Challenge=0x%x", challenges[16:]),
+		fmt.Sprintf("MS-CHAP2-Response=0x0100%x%x%x", challenges[:16], make([]byte, 8), response),
+	}
 }
 
 // signed is what makes radclient send a Message-Authenticator.
@@ -116,6 +162,63 @@ func TestRadclient(t *testing.T) {
 		if last := a.Tries[len(a.Tries)-1]; last.Outcome != string(verifier.Locked) || last.Client != "vpn" || last.Door != "radius" {
 			t.Errorf("the log doesn't say why: %+v", last)
 		}
+	})
+
+	t.Run("CHAP: accept, replay, lock", func(t *testing.T) {
+		key := employee(t, s.client(), "nanao")
+		chap := func(want, code string) {
+			t.Helper()
+			if got := radclient(t, s.radius, secret, "auth", "User-Name=nanao", "CHAP-Password="+code, signed); got != want {
+				t.Errorf("CHAP with %s: %s, want %s", code, got, want)
+			}
+		}
+		chap("Access-Reject", wrongCode(key))
+		chap("Access-Accept", codeNow(key, 30, 0))
+		chap("Access-Reject", codeNow(key, 30, 0))
+		try("Access-Reject", "nanao", codeNow(key, 30, 0)) // used up, for the other method too
+		for range 10 {
+			chap("Access-Reject", wrongCode(key))
+		}
+		chap("Access-Reject", codeNow(key, 30, 1))
+		if a, err := s.client().Account(t.Context(), "staff", "nanao"); err != nil || a.Service != verifier.ServiceLocked {
+			t.Errorf("account %+v, %v", a, err)
+		}
+	})
+
+	t.Run("MS-CHAPv2: accept with keys, replay, wrong", func(t *testing.T) {
+		key := employee(t, s.client(), "yae")
+		ms := func(code string) string {
+			return radclientOutput(t, s.radius, secret, "auth", append(msCHAPv2(t, "yae", code), "User-Name=yae", signed)...)
+		}
+		if out := ms(wrongCode(key)); !strings.Contains(out, "Received Access-Reject") || !strings.Contains(out, "E=691 R=0") {
+			t.Errorf("a wrong code:\n%s", out)
+		}
+		out := ms(codeNow(key, 30, 0))
+		for _, want := range []string{"Received Access-Accept", "MS-CHAP2-Success = ", "MS-MPPE-Send-Key = ", "MS-MPPE-Recv-Key = "} {
+			if !strings.Contains(out, want) {
+				t.Errorf("the right code: no %q in\n%s", want, out)
+			}
+		}
+		if out := ms(codeNow(key, 30, 0)); !strings.Contains(out, "Received Access-Reject") {
+			t.Errorf("the code once more:\n%s", out)
+		}
+	})
+
+	t.Run("a burst of methods counts once", func(t *testing.T) {
+		key := employee(t, s.client(), "kuro")
+		wrong := wrongCode(key)
+		try("Access-Reject", "kuro", wrong)
+		for _, proof := range [][]string{msCHAPv2(t, "kuro", wrong), {"CHAP-Password=" + wrong}} {
+			// Of one place: login has no Calling-Station-Id either.
+			if got := radclient(t, s.radius, secret, "auth", append(proof, "User-Name=kuro", signed)...); got != "Access-Reject" {
+				t.Errorf("%s, want Access-Reject", got)
+			}
+		}
+		a, err := s.client().Account(t.Context(), "staff", "kuro")
+		if err != nil || a.Failures != 1 {
+			t.Errorf("%d failures, %v; want 1", a.Failures, err)
+		}
+		try("Access-Accept", "kuro", codeNow(key, 30, 0))
 	})
 
 	t.Run("status", func(t *testing.T) {

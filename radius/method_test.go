@@ -1,0 +1,270 @@
+package radius
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	codec "layeh.com/radius"
+	"layeh.com/radius/rfc2865"
+	"layeh.com/radius/vendors/microsoft"
+)
+
+// TestMD4 has the vectors of RFC 1320 A.5.
+func TestMD4(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                           "31d6cfe0d16ae931b73c59d7e0c089c0",
+		"a":                          "bde52cb31de33e46245e05fbdbd6fb24",
+		"abc":                        "a448017aaf21d8525fc10ae87aa6729d",
+		"message digest":             "d9130a8164549fe818874806e1c7014b",
+		"abcdefghijklmnopqrstuvwxyz": "d79e1c308aa5bbcdeea8ed63df412da9",
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789": "043f8582f241db351ce627e153e7f0e4",
+		strings.Repeat("1234567890", 8):                                  "e33b4ddc9c38f2199c3e7b164fcc0536",
+	} {
+		if got := md4Sum([]byte(in)); hex.EncodeToString(got[:]) != want {
+			t.Errorf("MD4 of %q: %x, want %s", in, got, want)
+		}
+	}
+}
+
+// TestCHAPOfRFC2865 has the packet of RFC 2865 §7.2.
+func TestCHAPOfRFC2865(t *testing.T) {
+	b := unhex(t, "01 01 00 47 2a ee 86 f0 8d 0d 55 96 9c a5 97 8e 0d 33 67 a2 01 08 66 6c 6f 70 73 79"+
+		"03 13 16 e9 75 57 c3 16 18 58 95 f2 93 ff 63 44 07 72 75 04 06 c0 a8 01 10 05 06 00 00 00 14 06 06 00 00 00 02 07 06 00 00 00 01")
+	d := &datagram{client: &client{}}
+	d.n = copy(d.buf[:], b)
+	var req request
+	if err := req.parse(d); err != nil {
+		t.Fatal(err)
+	}
+	p, err := req.proof("flopsy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.match("arctangent") || p.match("arctangenu") || p.match("") {
+		t.Error("the response isn't matched by its password, or by another")
+	}
+	inBubble(t, func(h *harness) { // nothing in it depends on the secret
+		h.wantDrop(legacy, b, "legacy", authenticatorMissing)
+		h.wantCalls(0)
+	})
+}
+
+func TestMSCHAPv2WithoutMessageAuthenticator(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		h.wantDrop(legacy, newPacket(codec.CodeAccessRequest, 1, "a").user("hanako").msCHAPv2("hanako", rightCode).b, "legacy", authenticatorMissing)
+		h.wantCalls(0)
+	})
+}
+
+func TestCHAP(t *testing.T) {
+	for name, challenge := range map[string][]byte{"authenticator": nil, "5 octets": []byte("12345"), "253 octets": bytes.Repeat([]byte("x"), 253)} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(h *harness) {
+				hanako := func(id byte) *packet { return newPacket(codec.CodeAccessRequest, id, fmt.Sprint(id)).user("hanako") }
+				reply := h.wantReply(vpn, hanako(1).chap(wrongCode, challenge).signed(secret), codec.CodeAccessReject)
+				if len(reply) != headerLength+18 {
+					t.Errorf("the Reject tells more than No: %x", reply)
+				}
+				reply = h.wantReply(vpn, hanako(2).chap(rightCode, challenge).signed(secret), codec.CodeAccessAccept)
+				if len(reply) != headerLength+18 {
+					t.Errorf("the Accept carries something: %x", reply)
+				}
+				h.wantCalls(2)
+			})
+		})
+	}
+}
+
+// The exchange of RFC 2759 §9.2; its keys are in RFC 3079 §3.5.3.
+const (
+	rfcAuthenticator = "5B 5D 7C 7D 7B 3F 2F 3E 3C 2C 60 21 32 26 26 28"
+	rfcPeer          = "21 40 23 24 25 5E 26 2A 28 29 5F 2B 3A 33 7C 7E"
+	rfcNTResponse    = "82 30 9E CD 8D 70 8B 5E A0 8F AA 39 81 CD 83 54 42 33 11 4A 3D 85 D6 DF"
+	rfcSuccess       = "S=407A5589115FD0D6209F510FE9C04566932CDA56"
+	rfcSendKey       = "8B 7C DC 14 9B 99 3A 1B A1 18 CB 15 3F 56 DC CB"
+	// RFC 3079 has no example of the server's receive key. This is what
+	// rfc3079.MakeKey of layeh.com/radius gives.
+	rfcRecvKey = "D5 F0 E9 52 1E 3E A9 58 96 45 E8 60 51 C8 22 26"
+)
+
+func TestMSCHAPv2OfRFC2759(t *testing.T) {
+	for _, name := range []string{"User", `BIGCO\User`} { // RFC 2759 §4: the name without the domain
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(h *harness) {
+				h.gate.verify = acceptOnly("clientPass")
+				value := append([]byte{msCHAPIdentifier, 0}, unhex(t, rfcPeer)...)
+				value = append(append(value, make([]byte, 8)...), unhex(t, rfcNTResponse)...)
+				b := newPacket(codec.CodeAccessRequest, 1, "a").user(name).
+					microsoft(msCHAPChallenge, unhex(t, rfcAuthenticator)).microsoft(msCHAP2Response, value).
+					add(rfc2865.ProxyState_Type, []byte("proxy")).signed(secret)
+				reply := h.wantReply(vpn, b, codec.CodeAccessAccept)
+				if got := h.gate.attempts[0].User; got != name {
+					t.Errorf("the gate was asked for %q", got)
+				}
+				if !bytes.HasSuffix(reply, []byte("\x21\x07proxy")) {
+					t.Errorf("Proxy-State isn't last: %x", reply)
+				}
+				checkSuccess(t, reply, b)
+				if again := h.wantReply(vpn, b, codec.CodeAccessAccept); !bytes.Equal(again, reply) {
+					t.Error("a resend gets other keys")
+				}
+				h.wantCalls(1)
+			})
+		})
+	}
+}
+
+func checkSuccess(t *testing.T, reply, request []byte) {
+	t.Helper()
+	p, err := codec.Parse(reply, []byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := microsoft.MSCHAP2Success_Get(p); string(got) != string(rune(msCHAPIdentifier))+rfcSuccess {
+		t.Errorf("MS-CHAP2-Success %q", got)
+	}
+	if policy, types := microsoft.MSMPPEEncryptionPolicy_Get(p), microsoft.MSMPPEEncryptionTypes_Get(p); policy != 1 || types != 4 {
+		t.Errorf("MPPE policy %d, types %d: want 1 (allowed), 4 (128 bit)", policy, types)
+	}
+	send, recv := hiddenKey(t, p, msMPPESendKey), hiddenKey(t, p, msMPPERecvKey)
+	if got := reveal(t, send, request); !bytes.Equal(got, unhex(t, rfcSendKey)) {
+		t.Errorf("MS-MPPE-Send-Key %x", got)
+	}
+	if got := reveal(t, recv, request); !bytes.Equal(got, unhex(t, rfcRecvKey)) {
+		t.Errorf("MS-MPPE-Recv-Key %x", got)
+	}
+	if bytes.Equal(send[:2], recv[:2]) || send[0]&recv[0]&0x80 == 0 {
+		t.Errorf("salts %x and %x", send[:2], recv[:2])
+	}
+}
+
+// hiddenKey is an attribute of Microsoft's, as it is on the wire.
+func hiddenKey(t *testing.T, p *codec.Packet, kind byte) []byte {
+	t.Helper()
+	for _, avp := range p.Attributes {
+		if avp.Type == rfc2865.VendorSpecific_Type && avp.Attribute[4] == kind {
+			return avp.Attribute[6:]
+		}
+	}
+	t.Fatalf("the reply has no attribute %d of Microsoft's", kind)
+	return nil
+}
+
+// reveal undoes RFC 2548 §2.4.2 as it is written there.
+func reveal(t *testing.T, value, request []byte) []byte {
+	t.Helper()
+	if len(value) != 2+32 {
+		t.Fatalf("a hidden key of %d octets", len(value))
+	}
+	var plain []byte
+	before := append(bytes.Clone(request[4:20]), value[:2]...)
+	for c := value[2:]; len(c) > 0; c = c[16:] {
+		mask := md5.Sum(append([]byte(secret), before...))
+		for i := range mask {
+			plain = append(plain, c[i]^mask[i])
+		}
+		before = c[:16]
+	}
+	if plain[0] != 16 || !bytes.Equal(plain[17:], make([]byte, 15)) {
+		t.Fatalf("not a key of 16 octets: %x", plain)
+	}
+	return plain[1:17]
+}
+
+func TestMSCHAPv2Refused(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		b := newPacket(codec.CodeAccessRequest, 1, "a").user("hanako").msCHAPv2("hanako", wrongCode).signed(secret)
+		reply := h.wantReply(vpn, b, codec.CodeAccessReject)
+		p, err := codec.Parse(reply, []byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Attributes) != 2 {
+			t.Errorf("the Reject carries more than its MS-CHAP-Error: %v", p.Attributes)
+		}
+		if got := microsoft.MSCHAPError_GetString(p); !regexp.MustCompile(`^\*E=691 R=0 C=[0-9A-F]{32} V=3$`).MatchString(got) {
+			t.Errorf("MS-CHAP-Error %q", got)
+		}
+	})
+}
+
+// A response over another name, or to another challenge, isn't one for this
+// code.
+func TestMSCHAPv2IsBoundToItsExchange(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		b := newPacket(codec.CodeAccessRequest, 1, "a").user("hanako").msCHAPv2("taro", rightCode).signed(secret)
+		h.wantReply(vpn, b, codec.CodeAccessReject)
+		p := newPacket(codec.CodeAccessRequest, 2, "b").user("hanako").msCHAPv2("hanako", rightCode)
+		challenge := bytes.Index(p.b, vsa(msCHAPChallenge, make([]byte, 16)...)[:6]) + 6
+		p.b[challenge] ^= 1
+		h.wantReply(vpn, p.signed(secret), codec.CodeAccessReject)
+		h.wantCalls(2)
+	})
+}
+
+// A right first block isn't a right response.
+func TestMSCHAPv2ComparesAll(t *testing.T) {
+	m := msCHAPv2{challenge: [8]byte{1, 2, 3}}
+	want := challengeResponse(m.challenge, ntPasswordHash(rightCode))
+	for i := range want {
+		m.response = want
+		m.response[i] ^= 1
+		if m.match(rightCode) {
+			t.Errorf("octet %d isn't compared", i)
+		}
+	}
+	if m.response = want; !m.match(rightCode) {
+		t.Error("the right response isn't matched")
+	}
+}
+
+// TestNTPasswordHash has the password of RFC 2759 §9.2, and names that aren't
+// ASCII, held against OpenSSL: iconv -t utf-16le | openssl dgst -md4.
+func TestNTPasswordHash(t *testing.T) {
+	for password, want := range map[string]string{
+		"clientPass": "44ebba8d5312b8d611474411f56989ae",
+		"パスワード":      "62d6a9aa1ea010222c5e9fc49563d6a8",
+		"a𠮷":         "53a521e3bc11d034966614de96e1a4ea",
+	} {
+		if got := ntPasswordHash(password); hex.EncodeToString(got[:]) != want {
+			t.Errorf("%q: %x, want %s", password, got, want)
+		}
+	}
+}
+
+// A code isn't used up by a request that can't be answered.
+func TestMSCHAPv2LeavesRoom(t *testing.T) {
+	for _, test := range []struct {
+		length int
+		code   codec.Code
+		calls  int
+	}{
+		{codec.MaxPacketLength - msCHAPv2SuccessLength, codec.CodeAccessAccept, 1},
+		{codec.MaxPacketLength - msCHAPv2SuccessLength + 1, codec.CodeAccessReject, 0},
+		{codec.MaxPacketLength, codec.CodeAccessReject, 0},
+	} {
+		t.Run(fmt.Sprint(test.length), func(t *testing.T) {
+			inBubble(t, func(h *harness) {
+				p := newPacket(codec.CodeAccessRequest, 1, "a").user("x").msCHAPv2("x", rightCode)
+				for left := test.length - 18 - len(p.b); left > 0; left = test.length - 18 - len(p.b) {
+					n := min(left, 255)
+					if rest := left - n; rest == 1 {
+						n--
+					}
+					p.add(rfc2865.ProxyState_Type, make([]byte, n-2))
+				}
+				b := p.signed(secret)
+				if len(b) != test.length {
+					t.Fatalf("a request of %d octets", len(b))
+				}
+				h.wantReply(vpn, b, test.code)
+				h.wantCalls(test.calls)
+			})
+		})
+	}
+}
