@@ -15,8 +15,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-
-	"go.yaml.in/yaml/v4"
 )
 
 const (
@@ -121,26 +119,41 @@ func checkRadius(c *Config, d *decoder) {
 			addresses(a, fmt.Sprintf("radius.udp[%d]", i))
 		}
 	}
-	udp := d.at["radius.udp"]
-	if none := udp == nil || udp.Kind == yaml.SequenceNode && len(udp.Content) == 0; none && len(c.Radius.Clients) > 0 {
-		d.fault("radius.udp", "is missing or empty: the clients have nowhere to ask; the usual address is :1812")
-	}
-	names, networks := d.unique(), d.unique()
+	checkRadiusTLS(c.Radius.TLS, d)
+	checkWaysIn(c, d)
+	names, networks, certificates := d.unique(), d.unique(), d.unique()
 	for i := range c.Radius.Clients {
 		client, at := &c.Radius.Clients[i], fmt.Sprintf("radius.clients[%d]", i)
 		names(client.Name, at+".name")
-		if client.Address.IsValid() {
+		if client.Address.IsValid() && client.Certificate == nil {
 			networks(client.Address.String(), at+".address")
 		}
+		if client.Certificate != nil {
+			checkClientCertificate(client.Certificate, certificates, d, at+".certificate")
+		}
 		checkRealmOf(c, d, client.Realm, at+".realm")
+		others := d.unique()
+		others(client.Realm, at+".realm")
+		for j, id := range client.Realms {
+			path := fmt.Sprintf("%s.realms[%d]", at, j)
+			others(id, path)
+			checkRealmOf(c, d, id, path)
+		}
 		checkSecret(c, d, client, at)
 	}
+	checkAnswers(c, d)
 }
 
 // checkSecret reads the client's secret.
 func checkSecret(c *Config, d *decoder, client *RadiusClient, at string) {
 	file, env := at+".secret_file", at+".secret_env"
 	switch {
+	case client.Certificate != nil:
+		for _, key := range []string{file, env} {
+			if d.has(key) {
+				d.fault(key, "is given beside certificate: a client over TLS has no secret; one that asks over UDP as well has a second entry")
+			}
+		}
 	case d.has(file) && d.has(env):
 		d.fault(env, "is given beside secret_file: leave one of them out")
 	case !d.has(file) && !d.has(env):

@@ -37,6 +37,14 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, r rules, path string) {
 		d.fault(path, "anchors (&) and aliases (*) aren't allowed here: write the value out")
 		return
 	}
+	switch p := v.Addr().Interface().(type) {
+	case *Reply:
+		*p = d.reply(n, path)
+		return
+	case *ReplyByGroup:
+		*p = d.replyByGroup(n, path)
+		return
+	}
 	switch isScalar := scalarType(v); {
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))

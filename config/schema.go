@@ -45,11 +45,15 @@ func Schema() ([]byte, error) {
 }
 
 // scalarSchema describes the types that are structs or numbers to Go and one
-// word in YAML (see scalarType).
+// word in YAML (see scalarType), and those whose keys aren't fields.
 func scalarSchema(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[netip.Prefix]():
 		return &jsonschema.Schema{Type: "string", Examples: []any{"192.0.2.10", "192.0.2.0/24"}}
+	case reflect.TypeFor[Reply]():
+		return replySchema()
+	case reflect.TypeFor[ReplyByGroup]():
+		return replyByGroupSchema()
 	case reflect.TypeFor[time.Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(s|m|h))+$`, Examples: []any{"90s", "30m", "12h"}}
 	}

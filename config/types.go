@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"net/netip"
 	"path/filepath"
 	"time"
@@ -103,6 +104,35 @@ type Realm struct {
 	// another in its place, such as 30m; 0s to 168h. Default: 30m.
 	ReissueCooldown time.Duration `yaml:"reissue_cooldown" jsonschema:"minimum=0s,maximum=168h,default=30m"`
 
+	// How long after a code was accepted the same client may show it again, once,
+	// for the same user and Calling-Station-Id: 1s to 10s. For gear that turns to
+	// a second server when an answer is lost, which else tells the person that a
+	// right code is wrong. It bends single use: whoever can see a code and ask as
+	// that client and station has as long. Each use stands in the audit log.
+	// Requests without a Calling-Station-Id never have it. Left out: off.
+	FailoverGrace time.Duration `yaml:"failover_grace" jsonschema:"minimum=1s,maximum=10s"`
+
+	// How user names are taken at the RADIUS door. exact: as typed. lower: in
+	// lower case, for gear and people that write Taro or TARO; a user whose name
+	// isn't in lower case can't log in there, and otpgate user add refuses one.
+	// Default: exact.
+	UserNames string `yaml:"user_names" jsonschema:"enum=exact,enum=lower,default=exact"`
+
+	// RADIUS attributes that an Access-Accept carries for everybody of the realm,
+	// such as { Class: staff, Session-Timeout: 3600 }: a value or a list of them.
+	// In a text, {user}, {realm} and {groups} (joined by commas) stand for what
+	// they say; one with {group} is sent once for each of the user's groups. To
+	// somebody in no group, attributes with {group} or {groups} aren't sent. Where
+	// a client's reply or the groups below have an attribute too, theirs counts.
+	RadiusReply Reply `yaml:"radius_reply"`
+
+	// RADIUS attributes for members of a group, such as
+	// { admins: { Class: admins, Cisco-AVPair: ["shell:priv-lvl=15"] } }, over
+	// those of the client and the realm. Of several groups that have the same
+	// attribute, the first in the user's list counts. otpgate user groups puts
+	// somebody into groups; names are compared letter by letter.
+	Groups ReplyByGroup `yaml:"groups"`
+
 	// The customers' confirmation cards. {} is a card with all defaults. Left
 	// out: the realm has none.
 	Card *Card `yaml:"card"`
@@ -196,16 +226,59 @@ type Theme struct {
 
 // Radius is the RADIUS door.
 type Radius struct {
-	// Addresses to listen on, over UDP; the usual port is 1812. Left out: no
-	// RADIUS.
+	// Addresses to listen on, over UDP; the usual ports are 1812, and 1813 for
+	// accounting. Left out: no RADIUS.
 	UDP []string `yaml:"udp" jsonschema:"nullable,format=host-port"`
+
+	// RADIUS over TLS (RadSec), for the clients that have a certificate. Left out:
+	// none.
+	TLS *RadiusTLS `yaml:"tls"`
 
 	// Who may ask. A packet from anywhere else is dropped. Left out: nobody.
 	Clients []RadiusClient `yaml:"clients" jsonschema:"nullable"`
 }
 
+// RadiusTLS is RADIUS over TLS 1.3 or 1.2 (RFC 6614), with RADIUS/1.1 (RFC 9765)
+// for clients that offer it.
+type RadiusTLS struct {
+	// Addresses to listen on, over TCP; the usual port is 2083. At least one.
+	Listen []string `yaml:"listen" jsonschema:"required,minItems=1,format=host-port"`
+
+	// File of the gateway's certificate and its intermediates, PEM, its own
+	// first. The clients check it.
+	CertFile string `yaml:"cert_file" jsonschema:"required,format=path,minLength=1"`
+
+	// File of that certificate's private key, PEM, not readable by everyone.
+	KeyFile string `yaml:"key_file" jsonschema:"required,format=path,minLength=1"`
+
+	// File of the certificates, PEM, of the authorities that the clients'
+	// certificates must come from: your own, not the public ones. A client's
+	// self-signed certificate may stand there itself.
+	CAFile string `yaml:"ca_file" jsonschema:"required,format=path,minLength=1"`
+
+	// CAs are the certificates in ca_file.
+	CAs []*x509.Certificate `yaml:"-"`
+}
+
+// ClientCertificate is by what a RADIUS client's certificate is known: one of
+// these. It must come from an authority of radius.tls.ca_file besides.
+type ClientCertificate struct {
+	// The Common Name of its subject, letter by letter.
+	SubjectCN string `yaml:"subject_cn" jsonschema:"minLength=1,maxLength=64,oneof_required=subject_cn"`
+
+	// A DNS name in it (subjectAltName), such as vpn.bank.example. Upper and
+	// lower case are the same; * has no meaning.
+	SANDNS string `yaml:"san_dns" jsonschema:"pattern=^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?$,maxLength=253,oneof_required=san_dns" must:"be a DNS name, such as vpn.bank.example"`
+
+	// The SHA-256 fingerprint of this one certificate, 64 hex digits, with or
+	// without colons, as openssl x509 -fingerprint -sha256 prints it.
+	SHA256 string `yaml:"sha256" jsonschema:"pattern=^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31}$,oneof_required=sha256" must:"be 64 hex digits, with or without colons"`
+}
+
 // RadiusClient is a VPN, a switch, a server: whatever asks over RADIUS. Either
-// secret_file or secret_env gives the shared secret, of at least 16 characters.
+// secret_file or secret_env gives the shared secret, of at least 16 characters,
+// of one that asks over UDP; one that asks over TLS has a certificate instead.
+// What does both has two entries.
 type RadiusClient struct {
 	// Name of the client in the log: at most 64 letters, digits, dots, hyphens
 	// and underscores.
@@ -223,8 +296,28 @@ type RadiusClient struct {
 	// Environment variable that holds the shared secret.
 	SecretEnv string `yaml:"secret_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$,oneof_required=secret_env" must:"be the name of an environment variable, never the secret itself"`
 
-	// The realm of the people who log in there, by its id.
+	// What its certificate is known by, over TLS.
+	Certificate *ClientCertificate `yaml:"certificate" jsonschema:"oneof_required=certificate"`
+
+	// The realm of the people who log in there, by its id. They may write it:
+	// NAME@REALM or REALM\NAME, in upper or lower case, is NAME.
 	Realm string `yaml:"realm" jsonschema:"required"`
+
+	// Other realms whose people may log in there as well, by their ids, at most
+	// 32. They write NAME@REALM or REALM\NAME. What names no realm of the client
+	// belongs to the name. Left out: none.
+	Realms []string `yaml:"realms" jsonschema:"nullable,maxItems=32"`
+
+	// How its packets write user names. utf-8: as RFC 2865 has it. latin-1: for
+	// old gear (ISO 8859-1). Default: utf-8.
+	Charset string `yaml:"charset" jsonschema:"enum=utf-8,enum=latin-1,default=utf-8"`
+
+	// RADIUS attributes that its Access-Accepts carry, such as
+	// { Filter-Id: "{group}", Mikrotik-Group: full }, as in a realm's radius_reply
+	// and over that. They are checked against otpgate's dictionary, which has the
+	// attributes of RFC 2865, 2868 and 2869 that decide about a log-in, and those
+	// of Cisco, Citrix, F5, Fortinet, Juniper, Microsoft, Mikrotik and Palo Alto.
+	Reply Reply `yaml:"reply"`
 
 	// What stands in the password field. otp: the one-time code alone.
 	// Default: otp.
@@ -233,8 +326,20 @@ type RadiusClient struct {
 	// Whether a request without Message-Authenticator is dropped. false only
 	// for old gear that can't send it: it is open to BlastRADIUS
 	// (CVE-2024-3596), and must ask by PAP: a request by CHAP or MS-CHAPv2 has
-	// nothing else that shows who sent it. Default: true.
+	// nothing else that shows who sent it. Over TLS none is needed. Default: true.
 	RequireMessageAuthenticator bool `yaml:"require_message_authenticator" jsonschema:"default=true"`
+
+	// How many requests a second are evaluated, 0 to 100000; the rest is dropped,
+	// and the client sends it again. It keeps one client that runs wild from
+	// taking the gateway from the others: 1000 are ten thousand people within ten
+	// seconds of a power cut. 0: no limit. Default: 1000.
+	Rate int `yaml:"rate" jsonschema:"minimum=0,maximum=100000,default=1000"`
+
+	// Whether its accounting (RFC 2866: who began and ended a session) is
+	// answered, and each message is written to the audit log. It comes on the
+	// addresses of radius.udp: add the port that the client sends it to, usually
+	// :1813, there. false: it is dropped. Default: false.
+	Accounting bool `yaml:"accounting" jsonschema:"default=false"`
 
 	// Secret is what secret_file or secret_env holds. Empty if the file is yet
 	// to be made; see Config.MakeSecrets.

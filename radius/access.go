@@ -11,6 +11,7 @@ import (
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 
+	"otpgate/radius/dictionary"
 	"otpgate/verifier"
 )
 
@@ -37,9 +38,11 @@ const (
 	methodNotSupported     refusal = "method not supported: set the client to PAP, CHAP or MS-CHAPv2"
 	ambiguousMethod        refusal = "there is more than one password, or more than one method"
 	chapMislengthed        refusal = "the CHAP-Password or the CHAP-Challenge has a wrong length"
+	chapChallengeMissing   refusal = "there is a CHAP-Password, but no CHAP-Challenge, which RADIUS/1.1 needs"
 	msCHAPMislengthed      refusal = "the MS-CHAP2-Response or the MS-CHAP-Challenge has a wrong length"
 	msCHAPChallengeMissing refusal = "there is an MS-CHAP2-Response, but not exactly one MS-CHAP-Challenge"
-	noRoom                 refusal = "the packet is too long for what the answer to MS-CHAPv2 has to carry"
+	noRoom                 refusal = "the packet is too long for what the answer has to carry"
+	nameTooLong            refusal = "the User-Name is too long for an attribute of the answer"
 	sameCode               refusal = "the code that was refused just now, by another method"
 )
 
@@ -49,8 +52,13 @@ func (s *Server) respond(req *request, d *datagram) ([]byte, error) {
 		return nil, err
 	}
 	code := req.packet.Code
-	if code != codec.CodeAccessRequest && code != codec.CodeStatusServer {
+	switch {
+	case code == codec.CodeAccountingRequest:
+		return s.account(req)
+	case code != codec.CodeAccessRequest && code != codec.CodeStatusServer:
 		return nil, fmt.Errorf("%w: %s", unexpectedCode, code)
+	case code == codec.CodeAccessRequest && req.authenticators == 0 && req.format == overUDP:
+		req.client.tally.unsigned()
 	}
 	if err := req.checkIntegrity(); err != nil {
 		return nil, err
@@ -71,6 +79,9 @@ func (s *Server) answerOnce(req *request) ([]byte, error) {
 		return reply, err
 	}
 	defer s.cache.abandon(entry) // no decision, or a panic: the next one is evaluated
+	if !req.client.limit.AllowN(s.Now(), 1) {
+		return nil, clientTooFast
+	}
 	reply, err = s.decide(req)
 	if err != nil {
 		return nil, err
@@ -83,15 +94,19 @@ func (s *Server) answerOnce(req *request) ([]byte, error) {
 
 // decide asks the gate, once for each code: see bursts.
 func (s *Server) decide(req *request) ([]byte, error) {
-	attempt, proof, err := req.attempt()
+	attempt, proof, err := s.attempt(req)
 	if err != nil {
 		s.logRefusal(req.datagram, err)
 		return req.reply(codec.CodeAccessReject, nil)
 	}
-	login := loginKey{attempt.Client, attempt.User, attempt.From}
+	req.client.tally.method(proof.method.String())
+	login := loginKey{attempt.Client, attempt.Realm, attempt.User, attempt.From}
 	if s.bursts.continues(login, proof) {
 		s.logRefusal(req.datagram, sameCode)
 		return req.reject(proof)
+	}
+	if !s.users.allow(attempt.Client, attempt.Realm, attempt.User) {
+		return nil, userTooFast
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, answerLimit-s.Now().Sub(req.at))
 	defer cancel()
@@ -107,7 +122,8 @@ func (s *Server) decide(req *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return req.reply(codec.CodeAccessAccept, attributes)
+	person := dictionary.Person{User: attempt.User, Realm: attempt.Realm, Groups: result.Groups}
+	return req.reply(codec.CodeAccessAccept, append(attributes, s.answer(req.client, person)...))
 }
 
 // reject is the reply to a code that was refused.
@@ -120,35 +136,27 @@ func (r *request) reject(p *proof) ([]byte, error) {
 }
 
 // attempt is what the gate is asked, and how the code was shown; or the refusal.
-func (r *request) attempt() (verifier.Attempt, *proof, error) {
-	user, err := r.userName()
+func (s *Server) attempt(r *request) (verifier.Attempt, *proof, error) {
+	who, err := s.subject(r)
 	if err != nil {
 		return verifier.Attempt{}, nil, err
 	}
-	proof, err := r.proof(user)
+	proof, err := r.proof(who.sent)
 	if err != nil {
+		return verifier.Attempt{}, nil, err
+	}
+	if err := s.fits(r, who, proof); err != nil {
 		return verifier.Attempt{}, nil, err
 	}
 	return verifier.Attempt{
-		Realm:  r.client.Realm,
-		User:   user,
-		Match:  proof.match,
-		Door:   door,
-		Client: r.client.Name,
-		From:   station(r.packet.Get(rfc2865.CallingStationID_Type)),
+		Realm:   who.realm,
+		User:    who.user,
+		Match:   proof.match,
+		Door:    door,
+		Client:  r.client.Name,
+		From:    station(r.packet.Get(rfc2865.CallingStationID_Type)),
+		Resends: true,
 	}, proof, nil
-}
-
-// userName returns the User-Name, which an attribute bounds to 253 octets.
-func (r *request) userName() (string, error) {
-	if r.count(rfc2865.UserName_Type) != 1 { // RFC 2865 §5.44: 0-1
-		return "", noUserName
-	}
-	name := rfc2865.UserName_GetString(&r.packet)
-	if err := verifier.CheckUserName(name); err != nil {
-		return "", fmt.Errorf("%w: %w", userNameUnusable, err)
-	}
-	return name, nil
 }
 
 func (r *request) count(t codec.Type) int {

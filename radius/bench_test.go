@@ -23,22 +23,23 @@ func (*nullConn) WriteToUDPAddrPort(b []byte, _ netip.AddrPort) (int, error) { r
 // BenchmarkHandle is a worker's share of one log-in, as a VPN asks for it: all
 // but the socket and the gate's disk.
 func BenchmarkHandle(b *testing.B) {
-	for name, show := range map[string]func(*packet) *packet{
-		"PAP":       func(p *packet) *packet { return p.password(rightCode, secret) },
-		"CHAP":      func(p *packet) *packet { return p.chap(rightCode, make([]byte, 16)) },
-		"MS-CHAPv2": func(p *packet) *packet { return p.msCHAPv2("hanako", rightCode) },
+	for name, show := range map[string]func(p *packet, user string) *packet{
+		"PAP":       func(p *packet, _ string) *packet { return p.password(rightCode, secret) },
+		"CHAP":      func(p *packet, _ string) *packet { return p.chap(rightCode, make([]byte, 16)) },
+		"MS-CHAPv2": func(p *packet, user string) *packet { return p.msCHAPv2(user, rightCode) },
 	} {
 		b.Run(name, func(b *testing.B) { benchmarkHandle(b, show) })
 	}
 }
 
-func benchmarkHandle(b *testing.B, show func(*packet) *packet) {
+func benchmarkHandle(b *testing.B, show func(p *packet, user string) *packet) {
 	s := newServer(b, acceptingGate{}, &logBuffer{})
 	s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	s.cache, s.bursts, s.notices, s.ctx = newReplyCache(s.Now), newBursts(s.Now), newNotices(s.Now), b.Context()
 	packets := make([][]byte, 4096)
 	for i := range packets {
-		packets[i] = show(newPacket(codec.CodeAccessRequest, 1, fmt.Sprint(i)).user("hanako")).
+		user := fmt.Sprint("user", i)
+		packets[i] = show(newPacket(codec.CodeAccessRequest, 1, user).user(user), user).
 			add(rfc2865.NASIPAddress_Type, []byte{192, 0, 2, 10}).
 			add(rfc2865.NASPort_Type, []byte{0, 0, 0, 1}).
 			add(rfc2865.NASIdentifier_Type, []byte("vpn.example.com")).
@@ -52,12 +53,13 @@ func benchmarkHandle(b *testing.B, show func(*packet) *packet) {
 	for i := 0; b.Loop(); i++ {
 		if i%len(packets) == 0 {
 			s.cache.evaluated = newMemory() // or they would be replays
+			s.users = newUserLimits(s.Now)  // or too many
 		}
 		binary.BigEndian.PutUint32(ip[:], uint32(i)) // another exchange each time
 		d.from, d.at, d.n = netip.AddrPortFrom(netip.AddrFrom4(ip), 50000), s.Now(), copy(d.buf[:], packets[i%len(packets)])
 		s.handle(&req, d)
 	}
-	if n := s.droppedFor(replayed); n != 0 {
+	if n := s.droppedFor(replayed) + s.droppedFor(userTooFast) + s.droppedFor(internalError); n != 0 {
 		b.Errorf("%v were dropped", n)
 	}
 }

@@ -37,7 +37,7 @@ type bursts struct {
 }
 
 // loginKey is where a burst comes from.
-type loginKey struct{ client, user, station string }
+type loginKey struct{ client, realm, user, station string }
 
 type burst struct {
 	key     loginKey

@@ -3,6 +3,7 @@ package radius
 import (
 	"container/list"
 	"crypto/sha256"
+	"encoding/binary"
 	"net/netip"
 	"sync"
 	"time"
@@ -36,9 +37,9 @@ type replyCache struct {
 
 // exchange is what tells requests apart until the client reuses an identifier.
 type exchange struct {
-	via  *socket
+	via  way
 	from netip.AddrPort
-	id   byte
+	id   uint32 // the Identifier, or RADIUS/1.1's Token
 }
 
 // cached is one entry. The cache's mutex guards what is set after begin.
@@ -48,6 +49,7 @@ type cached struct {
 	authenticator [16]byte
 	digest        [sha256.Size]byte // of the whole request
 	fingerprint   fingerprint
+	tracked       bool // in evaluated
 	decided       bool
 	reply         []byte // nil while in flight
 	expires       time.Time
@@ -58,13 +60,27 @@ func newReplyCache(now func() time.Time) *replyCache {
 	return &replyCache{now: now, entries: make(map[exchange]*cached), answered: list.New(), evaluated: newMemory()}
 }
 
+func newCached(req *request) *cached {
+	e := &cached{
+		key: exchange{req.via, req.from, uint32(req.packet.Identifier)}, client: req.client.Name,
+		authenticator: req.packet.Authenticator, digest: sha256.Sum256(req.raw),
+	}
+	if req.format == version11 {
+		// RFC 9765 §4.2: the Token alone identifies, within the connection, and
+		// may be used again for another request. Nothing else in a packet is
+		// unique, nor need it be: TLS has no replays.
+		e.key.id = binary.BigEndian.Uint32(req.packet.Authenticator[:])
+		e.authenticator = [16]byte(e.digest[:])
+		return e
+	}
+	e.fingerprint, e.tracked = req.fingerprint(), true
+	return e
+}
+
 // begin returns a new entry in flight, for the caller to finish or abandon; or
 // the reply, if the request had one; or the reason to drop it.
 func (c *replyCache) begin(req *request) (*cached, []byte, error) {
-	fresh := &cached{
-		key: exchange{req.via, req.from, req.packet.Identifier}, client: req.client.Name,
-		authenticator: req.packet.Authenticator, digest: sha256.Sum256(req.raw), fingerprint: req.fingerprint(),
-	}
+	fresh := newCached(req)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expire()
@@ -79,7 +95,7 @@ func (c *replyCache) begin(req *request) (*cached, []byte, error) {
 			return nil, e.reply, nil
 		}
 	}
-	if c.evaluated.has(fresh.fingerprint) { // before it could purge a younger one
+	if fresh.tracked && c.evaluated.has(fresh.fingerprint) { // before it could purge a younger one
 		return nil, nil, replayed
 	}
 	if e != nil {
@@ -89,7 +105,9 @@ func (c *replyCache) begin(req *request) (*cached, []byte, error) {
 		c.remove(c.answered.Front().Value.(*cached))
 	}
 	c.entries[fresh.key] = fresh
-	c.evaluated.begin(fresh.fingerprint)
+	if fresh.tracked {
+		c.evaluated.begin(fresh.fingerprint)
+	}
 	return fresh, nil, nil
 }
 
@@ -98,7 +116,9 @@ func (c *replyCache) finish(e *cached, reply []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.decided = true
-	c.evaluated.keep(e.client, e.fingerprint)
+	if e.tracked {
+		c.evaluated.keep(e.client, e.fingerprint)
+	}
 	if c.entries[e.key] != e {
 		return false
 	}
@@ -115,7 +135,9 @@ func (c *replyCache) abandon(e *cached) {
 	if e.decided {
 		return
 	}
-	c.evaluated.forget(e.fingerprint)
+	if e.tracked {
+		c.evaluated.forget(e.fingerprint)
+	}
 	if c.entries[e.key] == e {
 		c.remove(e)
 	}

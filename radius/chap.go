@@ -30,6 +30,9 @@ func (r *request) chapResponse() (*chap, error) {
 	challenge := r.packet.Authenticator[:]
 	switch r.count(rfc2865.CHAPChallenge_Type) {
 	case 0:
+		if r.format == version11 { // RFC 9765 §5.1.2: there is no authenticator
+			return nil, chapChallengeMissing
+		}
 	case 1:
 		challenge = r.packet.Get(rfc2865.CHAPChallenge_Type)
 	default:

@@ -6,18 +6,32 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	"golang.org/x/time/rate"
+
+	"otpgate/radius/dictionary"
 )
 
 // Client is network gear that may ask, by the addresses it asks from.
 type Client struct {
 	Name   string // for logs, metrics and the audit log; unique
 	Prefix netip.Prefix
-	Secret Secret
-	Realm  string // of its users
+	Secret Secret // shared with it, over UDP
+	// Certificate makes it a client over TLS, which has no Secret.
+	Certificate *Certificate
+	Realm       string // of its users, unless their names have one of OtherRealms
+	OtherRealms []string
+	Latin1      bool           // its User-Names are in ISO 8859-1, not in UTF-8
+	Reply       dictionary.Set // what its Accepts carry
 	// RequireMessageAuthenticator drops an Access-Request without that
 	// attribute. Without it, whoever can alter packets on the way can turn a
 	// Reject into an Accept (CVE-2024-3596).
 	RequireMessageAuthenticator bool
+	// Rate is how many requests a second are evaluated; the rest is dropped. 0:
+	// no limit.
+	Rate int
+	// Accounting says that its Accounting-Requests are kept and answered.
+	Accounting bool
 }
 
 // Secret is the secret shared with a client. It does not print itself.
@@ -34,17 +48,23 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
 // MarshalText implements encoding.TextMarshaler, for JSON and YAML.
 func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
-// Clients finds the client of an address: of those whose prefix holds it, the
-// one with the longest.
+// Clients finds the client of an address over UDP: of those whose prefix holds
+// it, the one with the longest; and over TLS that of a certificate.
 type Clients struct {
 	byPrefix map[netip.Prefix]*client
 	bits     []int // prefix lengths in use, longest first
+
+	byCertificate map[Certificate]*client
+	overTLS       []netip.Prefix // of those
 }
 
-// client is a Client and the hashes keyed with its secret.
+// client is a Client, the hashes keyed with its secret, and what it did.
 type client struct {
 	Client
-	hashes sync.Pool // of *hashes
+	hashes    sync.Pool // of *hashes
+	replySize dictionary.Size
+	limit     *rate.Limiter
+	tally     tally
 }
 
 // NewClients returns the table of list. It refuses an entry that can't be used
@@ -52,7 +72,7 @@ type client struct {
 // length are ignored. An IPv4 prefix may be written as IPv4-mapped IPv6; ::/0
 // holds IPv6 addresses only.
 func NewClients(list []Client) (*Clients, error) {
-	t := &Clients{byPrefix: make(map[netip.Prefix]*client, len(list))}
+	t := &Clients{byPrefix: make(map[netip.Prefix]*client, len(list)), byCertificate: make(map[Certificate]*client)}
 	names := make(map[string]bool, len(list))
 	for _, c := range list {
 		switch {
@@ -62,14 +82,22 @@ func NewClients(list []Client) (*Clients, error) {
 			return nil, fmt.Errorf("two RADIUS clients are named %q", c.Name)
 		case !c.Prefix.IsValid():
 			return nil, fmt.Errorf("RADIUS client %q has no valid address", c.Name)
-		case len(c.Secret) == 0: // RFC 2865 §3: MUST NOT be empty
+		case c.Certificate != nil && len(c.Secret) > 0:
+			return nil, fmt.Errorf("RADIUS client %q has both a shared secret and a certificate", c.Name)
+		case c.Certificate == nil && len(c.Secret) == 0: // RFC 2865 §3: MUST NOT be empty
 			return nil, fmt.Errorf("RADIUS client %q has an empty shared secret", c.Name)
 		}
 		c.Prefix = unmap(c.Prefix)
+		names[c.Name] = true
+		if c.Certificate != nil {
+			if err := t.addCertified(c); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if other := t.byPrefix[c.Prefix]; other != nil {
 			return nil, fmt.Errorf("RADIUS clients %q and %q have the same address %s", other.Name, c.Name, c.Prefix)
 		}
-		names[c.Name] = true
 		t.add(c)
 	}
 	slices.SortFunc(t.bits, func(a, b int) int { return b - a })
@@ -77,11 +105,43 @@ func NewClients(list []Client) (*Clients, error) {
 }
 
 func (t *Clients) add(c Client) {
-	entry := &client{Client: c}
-	entry.hashes.New = func() any { return newHashes(c.Secret) }
-	t.byPrefix[c.Prefix] = entry
+	t.byPrefix[c.Prefix] = newClient(c)
 	if !slices.Contains(t.bits, c.Prefix.Bits()) {
 		t.bits = append(t.bits, c.Prefix.Bits())
+	}
+}
+
+// addCertified adds a client over TLS.
+func (t *Clients) addCertified(c Client) error {
+	if err := c.Certificate.check(); err != nil {
+		return fmt.Errorf("RADIUS client %q has %w", c.Name, err)
+	}
+	if other := t.byCertificate[*c.Certificate]; other != nil {
+		return fmt.Errorf("RADIUS clients %q and %q have the same certificate", other.Name, c.Name)
+	}
+	c.Secret = Secret(tlsSecret)
+	t.byCertificate[*c.Certificate] = newClient(c)
+	t.overTLS = append(t.overTLS, c.Prefix)
+	return nil
+}
+
+func newClient(c Client) *client {
+	entry := &client{Client: c, replySize: c.Reply.Size(), limit: newClientLimit(c.Rate)}
+	entry.hashes.New = func() any { return newHashes(c.Secret) }
+	return entry
+}
+
+// all is an iterator over the clients, in no order.
+func (t *Clients) all(yield func(*client) bool) {
+	for _, c := range t.byPrefix {
+		if !yield(c) {
+			return
+		}
+	}
+	for _, c := range t.byCertificate {
+		if !yield(c) {
+			return
+		}
 	}
 }
 

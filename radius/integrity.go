@@ -18,6 +18,8 @@ const authenticatorLength = md5.Size
 // someone who has the shared secret, as far as that can be known.
 func (r *request) checkIntegrity() error {
 	switch {
+	case r.format == version11: // RFC 9765 §5.2: without a meaning there
+		return nil
 	case r.authenticators == 1:
 		if len(r.packet.Get(rfc2869.MessageAuthenticator_Type)) != authenticatorLength {
 			return authenticatorMalformed
@@ -28,9 +30,11 @@ func (r *request) checkIntegrity() error {
 		return nil
 	case r.authenticators > 1:
 		return authenticatorMalformed
-	case r.client.RequireMessageAuthenticator,
-		r.packet.Code == codec.CodeStatusServer, // RFC 5997 §3
-		r.unprotected():
+	case r.packet.Code == codec.CodeStatusServer, // RFC 5997 §3
+		r.has(rfc2869.EAPMessage_Type): // RFC 3579 §3.2
+		return authenticatorMissing
+	case r.format == overTLS: // which nobody on the way can alter
+	case r.client.RequireMessageAuthenticator, r.unprotected():
 		return authenticatorMissing
 	case r.has(rfc2865.ProxyState_Type):
 		// What an attacker needs to shape the reply he is forging
@@ -74,12 +78,17 @@ func (c *client) sign(reply []byte) {
 	defer c.hashes.Put(h)
 	copy(reply[offset:], h.messageAuthenticator(reply, offset))
 
-	// Response Authenticator, RFC 2865 §3:
-	// MD5(Code + ID + Length + RequestAuth + Attributes + Secret).
+	copy(reply[4:headerLength], h.responseAuthenticator(reply))
+}
+
+// responseAuthenticator is that of a reply with the Request Authenticator in its
+// header: MD5(Code + ID + Length + RequestAuth + Attributes + Secret), RFC 2865
+// §3. It is valid until the next call.
+func (h *hashes) responseAuthenticator(reply []byte) []byte {
 	h.md5.Reset()
 	h.md5.Write(reply)
 	h.md5.Write(h.secret)
-	copy(reply[4:headerLength], h.md5.Sum(h.sum[:0]))
+	return h.md5.Sum(h.sum[:0])
 }
 
 // messageAuthenticator is the HMAC-MD5 of the packet with the attribute's value,

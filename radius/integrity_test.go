@@ -99,8 +99,8 @@ func TestRFC2865Example(t *testing.T) {
 	if err := req.parse(d); err != nil {
 		t.Fatal(err)
 	}
-	if user, err := req.userName(); user != "nemo" || err != nil {
-		t.Errorf("user %q, error %v, want nemo", user, err)
+	if who, err := (&Server{}).subject(&req); who.user != "nemo" || err != nil {
+		t.Errorf("user %q, error %v, want nemo", who.user, err)
 	}
 	if password, err := req.userPassword(); string(password) != "arctangent" || err != nil {
 		t.Errorf("password %q, error %v, want arctangent", password, err)

@@ -18,6 +18,18 @@ const (
 	methodMSCHAPv2
 )
 
+func (m method) String() string {
+	switch m {
+	case methodPAP:
+		return "PAP"
+	case methodCHAP:
+		return "CHAP"
+	case methodMSCHAPv2:
+		return "MS-CHAPv2"
+	}
+	return "other"
+}
+
 // proof is a code as one method shows it. It is in memory of its own: it
 // outlives the request. One goroutine uses it at a time.
 type proof struct {

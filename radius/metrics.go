@@ -15,6 +15,9 @@ type Metrics struct {
 	replies  *prometheus.CounterVec
 	dropped  *prometheus.CounterVec
 	duration prometheus.Histogram
+
+	connections *prometheus.GaugeVec
+	refused     *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics of the door. It panics if they are
@@ -34,6 +37,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "otpgate_radius_dropped_total",
 			Help: "RADIUS packets that got no reply, by reason. The client is empty if the address is unknown.",
 		}, []string{"client", "reason"}),
+		connections: factory.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "otpgate_radius_tls_connections",
+			Help: "RADIUS/TLS connections that are open, by client.",
+		}, []string{"client"}),
+		refused: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "otpgate_radius_tls_refused_total",
+			Help: "RADIUS/TLS connections that were refused, by reason.",
+		}, []string{"reason"}),
 		duration: factory.NewHistogram(prometheus.HistogramOpts{
 			Name: "otpgate_radius_duration_seconds",
 			Help: "From the arrival of a RADIUS request to its reply.",
@@ -46,7 +57,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 func (m *Metrics) received(client string, packet []byte) {
 	code := "other"
 	if len(packet) > 0 {
-		if c := codec.Code(packet[0]); c == codec.CodeAccessRequest || c == codec.CodeStatusServer {
+		if c := codec.Code(packet[0]); c == codec.CodeAccessRequest || c == codec.CodeAccountingRequest || c == codec.CodeStatusServer {
 			code = c.String()
 		}
 	}

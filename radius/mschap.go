@@ -73,9 +73,6 @@ func (r *request) msCHAPv2Response(user string) (*msCHAPv2, error) {
 	if r.countMicrosoft(msCHAPChallenge) != 1 {
 		return nil, msCHAPChallengeMissing
 	}
-	if len(r.raw) > codec.MaxPacketLength-msCHAPv2SuccessLength {
-		return nil, noRoom
-	}
 	challenge, value := r.microsoft(msCHAPChallenge), r.microsoft(msCHAP2Response)
 	if len(challenge) != msCHAPChallengeLength || len(value) != msCHAP2ResponseLength {
 		return nil, msCHAPMislengthed
@@ -115,7 +112,7 @@ func (m *msCHAPv2) match(code string) bool {
 func (m *msCHAPv2) success(r *request) (codec.Attributes, error) {
 	hashHash := md4Sum(m.passwordHash[:])
 	master := masterKey(hashHash, m.response)
-	p := codec.Packet{Secret: r.packet.Secret, Authenticator: r.packet.Authenticator}
+	var p codec.Packet
 	var salt [2]byte
 	_, _ = rand.Read(salt[:]) // never fails
 	for _, add := range []func() error{
@@ -126,12 +123,12 @@ func (m *msCHAPv2) success(r *request) (codec.Attributes, error) {
 			return microsoft.MSMPPEEncryptionPolicy_Add(&p, microsoft.MSMPPEEncryptionPolicy_Value_EncryptionAllowed)
 		},
 		func() error { return microsoft.MSMPPEEncryptionTypes_Add(&p, mppe128Bit) },
-		func() error { return addMPPEKey(&p, msMPPESendKey, startKey(master, sendMagic), salt) },
+		func() error { return r.addMPPEKey(&p, msMPPESendKey, startKey(master, sendMagic), salt) },
 		func() error {
 			// RFC 2548 §2.4.2: no two salts in a packet may be equal. The
 			// codec's own functions draw each by itself.
 			salt[1] ^= 1
-			return addMPPEKey(&p, msMPPERecvKey, startKey(master, recvMagic), salt)
+			return r.addMPPEKey(&p, msMPPERecvKey, startKey(master, recvMagic), salt)
 		},
 	} {
 		if err := add(); err != nil {
@@ -233,12 +230,16 @@ func startKey(master [masterKeyLength]byte, magic string) [mppeKeyLength]byte {
 	return [mppeKeyLength]byte(h.Sum(nil))
 }
 
-// addMPPEKey adds a key hidden under the shared secret (RFC 2548 §2.4.2).
-func addMPPEKey(p *codec.Packet, kind byte, key [mppeKeyLength]byte, salt [2]byte) error {
-	salt[0] |= 1 << 7 // as it has to be
-	value, err := codec.NewTunnelPassword(key[:], salt[:], p.Secret, p.Authenticator[:])
-	if err != nil {
-		return err
+// addMPPEKey adds a key to the reply p, hidden under the shared secret (RFC 2548
+// §2.4.2), but in RADIUS/1.1 as it is (RFC 9765 §5.1.4).
+func (r *request) addMPPEKey(p *codec.Packet, kind byte, key [mppeKeyLength]byte, salt [2]byte) error {
+	value := codec.Attribute(key[:])
+	if r.format != version11 {
+		salt[0] |= 1 << 7 // as it has to be
+		var err error
+		if value, err = codec.NewTunnelPassword(key[:], salt[:], r.packet.Secret, r.packet.Authenticator[:]); err != nil {
+			return err
+		}
 	}
 	attribute, err := codec.NewVendorSpecific(vendorMicrosoft, append(codec.Attribute{kind, byte(len(value) + 2)}, value...))
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 const (
 	headerLength = 20 // RFC 2865 §3: also the shortest packet
+	tokenEnd     = 8  // RFC 9765 §4.1: the Token is where the authenticator was
 	// maxAttributes bounds the work that one packet can ask for. FreeRADIUS
 	// draws the line at 200; gear sends 10 to 30.
 	maxAttributes = 200
@@ -100,10 +101,15 @@ func (r *request) has(t codec.Type) bool {
 // reply encodes the answer: Message-Authenticator first, so that nobody can put
 // octets of his own before it (CVE-2024-3596; radcli refuses it elsewhere), then
 // the attributes, and last every Proxy-State of the request, unmodified and in
-// order (RFC 2865 §5.33).
+// order (RFC 2865 §5.33). In RADIUS/1.1 there is the Token instead of all that
+// signs and identifies (RFC 9765 §4.1, §5.2).
 func (r *request) reply(code codec.Code, attributes codec.Attributes) ([]byte, error) {
-	r.unsigned = codec.AVP{Type: rfc2869.MessageAuthenticator_Type, Attribute: r.zero[:]}
-	r.answer = append(append(r.answer[:0], &r.unsigned), attributes...)
+	r.answer = r.answer[:0]
+	if r.format != version11 {
+		r.unsigned = codec.AVP{Type: rfc2869.MessageAuthenticator_Type, Attribute: r.zero[:]}
+		r.answer = append(r.answer, &r.unsigned)
+	}
+	r.answer = append(r.answer, attributes...)
 	for _, avp := range r.packet.Attributes {
 		if avp.Type == rfc2865.ProxyState_Type {
 			r.answer = append(r.answer, avp)
@@ -119,6 +125,17 @@ func (r *request) reply(code codec.Code, attributes codec.Attributes) ([]byte, e
 	if err != nil {
 		return nil, fmt.Errorf("%w: encoding the %s: %w", internalError, code, err)
 	}
+	if r.format == version11 {
+		unsign(b)
+		return b, nil
+	}
 	r.client.sign(b)
 	return b, nil
+}
+
+// unsign makes the header of a reply that of RADIUS/1.1 (RFC 9765 §4.1): of the
+// Request Authenticator only the Token is left, and the Identifier goes.
+func unsign(b []byte) {
+	b[1] = 0
+	clear(b[tokenEnd:headerLength])
 }

@@ -52,7 +52,7 @@ func TestMalformedIsDropped(t *testing.T) {
 		"length field cuts an attribute":      {withLength(bytes.Clone(good), len(good)-3), malformed},
 		"too many attributes":                 {many.signed(secret), malformed},
 		"Access-Accept":                       {newPacket(codec.CodeAccessAccept, 1, "a").signed(secret), unexpectedCode},
-		"Accounting-Request":                  {newPacket(codec.CodeAccountingRequest, 1, "a").signed(secret), unexpectedCode},
+		"Accounting-Request":                  {newPacket(codec.CodeAccountingRequest, 1, "a").signed(secret), accountingWrong},
 		"code 0":                              {newPacket(0, 1, "a").signed(secret), unexpectedCode},
 		"code 255":                            {newPacket(255, 1, "a").signed(secret), unexpectedCode},
 		"Message-Authenticator of 0 octets":   {request().password(rightCode, secret).add(rfc2869.MessageAuthenticator_Type, nil).b, authenticatorMalformed},

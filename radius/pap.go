@@ -23,7 +23,10 @@ func (r *request) userPassword() ([]byte, error) {
 	if !ok {
 		return nil, noPassword
 	}
-	if len(value) == 0 || len(value) > maxPassword || len(value)%passwordBlock != 0 {
+	if r.format == version11 && len(value) > 0 && len(value) <= maxPassword { // RFC 9765 §5.1.1: as it is
+		return append(r.password[:0], value...), nil
+	}
+	if r.format == version11 || len(value) == 0 || len(value) > maxPassword || len(value)%passwordBlock != 0 {
 		return nil, passwordMislengthed // rejected, not dropped: RFC 2865 §5
 	}
 	h := r.client.hashes.Get().(*hashes)

@@ -25,6 +25,12 @@ const (
 	superseded             reason = "superseded"
 	queueFull              reason = "queue_full"
 	stale                  reason = "stale"
+	clientTooFast          reason = "client_rate"
+	userTooFast            reason = "user_rate"
+	accountingOff          reason = "accounting_off"
+	accountingWrong        reason = "accounting_authenticator_wrong"
+	accountingMalformed    reason = "accounting_malformed"
+	notKept                reason = "accounting_not_kept"
 	noDecision             reason = "no_decision"
 	writeFailed            reason = "write_failed"
 	internalError          reason = "internal_error"
@@ -40,7 +46,7 @@ func (r reason) Error() string {
 	case malformed:
 		return "it is not a RADIUS packet"
 	case unexpectedCode:
-		return "only Access-Request and Status-Server are answered here"
+		return "only Access-Request, Accounting-Request and Status-Server are answered here"
 	case authenticatorMissing:
 		return "it has no Message-Authenticator: turn that on at the client, by an update if need be; only for gear that can't, and asks by PAP, put require_message_authenticator: false in its entry in gateway.yaml"
 	case authenticatorMalformed:
@@ -63,6 +69,18 @@ func (r reason) Error() string {
 		return "too many requests are waiting: the gateway is overloaded, or its disk is slow"
 	case stale:
 		return "it waited longer than a client does: the gateway is overloaded, or its disk is slow"
+	case clientTooFast:
+		return "the client sends more requests a second than its rate in gateway.yaml allows: raise it if they are people's, else look what the client does"
+	case userTooFast:
+		return "the client asks too often for one user: a machine guesses codes there, or logs in without end"
+	case accountingOff:
+		return "it is accounting, which the client's entry in gateway.yaml doesn't ask for: set accounting: true there, or turn it off at the client"
+	case accountingWrong:
+		return "its authenticator is wrong: " + sameSecret
+	case accountingMalformed:
+		return "it is not an Accounting-Request as RFC 2866 has it"
+	case notKept:
+		return "the accounting could not be written to the audit log"
 	case noDecision:
 		return "the gate could not decide"
 	case writeFailed:
@@ -78,7 +96,7 @@ func (r reason) level() slog.Level {
 	if r == duplicate || r == superseded { // what resending gear does all day
 		return slog.LevelDebug
 	}
-	if r == noDecision || r == writeFailed || r == internalError {
+	if r == noDecision || r == notKept || r == writeFailed || r == internalError {
 		return slog.LevelError
 	}
 	return slog.LevelWarn
@@ -92,8 +110,12 @@ func (s *Server) drop(d *datagram, err error) {
 	name := "" // of an unknown client: one line and one counter for all of them
 	if d.client != nil {
 		name = d.client.Name
+		d.client.tally.dropped(why)
+	} else {
+		s.unknown.seen(d.from.Addr(), d.at)
 	}
 	s.Metrics.droppedFor(name, why)
+	d.via.dropped(why)
 	if suppressed, ok := s.notices.allow(name, string(why)); ok {
 		s.Log.LogAttrs(s.ctx, why.level(), "RADIUS: packet dropped: "+err.Error(),
 			slog.String("client", name), slog.Any("from", d.from),

@@ -3,8 +3,8 @@
 //
 // One datagram goes this way:
 //
-//	socket ─► receive ─► queue ─► worker ─► parse ─► integrity ─► reply cache ─► method ─► burst ─► gate ─► reply
-//	(udp.go)  client?    full?    stale?    packet.go integrity.go cache.go      method.go burst.go access.go
+//	socket ─► receive ─► queue ─► worker ─► parse ─► integrity ─► reply cache ─► rate ─► method ─► burst ─► rate ─► gate ─► reply
+//	(udp.go)  client?    full?    stale?    packet.go integrity.go cache.go      limit.go method.go burst.go limit.go access.go
 //
 // and ends in exactly one of two states: replied, or dropped for one reason of
 // a closed set (reason.go), which is counted and, rate-limited, logged. A panic
@@ -20,14 +20,25 @@
 //     decides.
 //   - The methods that gear tries one after the other with one wrong code are one
 //     failure (burst.go).
+//   - What a client, or one user at it, asks too often is dropped before the gate
+//     (limit.go): no answer costs a guesser his time-out.
+//   - Accounting goes to the log that cmd hands in, and is answered once it is
+//     there, on the same sockets (accounting.go).
+//   - What came from each client is told to the operator (seen.go).
 //   - No decision, no answer: if the gate fails, the packet is dropped, and the
 //     gear asks again or turns to the next server.
 //   - An Access-Reject never says why.
+//   - Whom a request names, realm and case and charset, stands in names.go; what an
+//     Access-Accept carries beyond the yes in answer.go and radius/dictionary.
+//   - A TLS connection (tls.go) is another way in: who its client is, its
+//     certificate says (certificate.go); its packets go the same way from the queue
+//     on, many at a time, and each answer is written when it is there (stream.go).
 //
 // What it speaks now: Access-Request by PAP, CHAP and MS-CHAPv2 (RFC 2759, with
-// the keys of RFC 3079), and Status-Server (RFC 5997), over UDP. The library
-// layeh.com/radius is the codec: types, codes and encoding. Its server isn't
-// used. CHAP and MS-CHAPv2 hide six digits from nobody who can listen between
+// the keys of RFC 3079), Accounting-Request (RFC 2866) and Status-Server (RFC
+// 5997), over UDP and over TLS (RFC 6614), there as RADIUS/1.1 too (RFC 9765).
+// Not over DTLS, and not with pre-shared keys. The library layeh.com/radius is
+// the codec: types, codes and encoding. Its server isn't used. CHAP and MS-CHAPv2 hide six digits from nobody who can listen between
 // the person and the gear, and keys made from them protect nothing by
 // themselves: what they are for is gear that speaks nothing else.
 //
@@ -79,34 +90,41 @@ type Gate interface {
 // ready to use.
 type Server struct {
 	Clients *Clients
+	Realms  map[string]Realm // by id; one that isn't there adds nothing
 	Gate    Gate
 	Log     *slog.Logger
 	Metrics *Metrics
-	Now     func() time.Time
+	// AccountLog keeps the accounting of the clients that have it.
+	AccountLog AccountLog
+	Now        func() time.Time
 
-	mu      sync.Mutex // guards sockets and closing, and the start
-	sockets []*socket
-	closing bool
+	mu        sync.Mutex // guards endpoints and closing, and the start
+	endpoints map[endpoint]struct{}
+	closing   bool
 
 	// Set by start, before the first reader, and not changed afterwards.
-	queue   chan *datagram
-	cache   *replyCache
-	bursts  *bursts
-	notices *notices
-	ctx     context.Context //nolint:containedctx // The parent of every call to the gate; ends when Shutdown runs out of time.
-	cancel  context.CancelFunc
+	queue    chan *datagram
+	cache    *replyCache
+	accounts *replyCache // of Accounting-Requests, so that they push out none of the others
+	bursts   *bursts
+	users    *userLimits
+	notices  *notices
+	conns    *connections
+	ctx      context.Context //nolint:containedctx // The parent of every call to the gate; ends when Shutdown runs out of time.
+	cancel   context.CancelFunc
 
+	unknown   strangers
 	datagrams sync.Pool // of *datagram
 	readers   sync.WaitGroup
 	workers   sync.WaitGroup
 }
 
 // Shutdown stops reading, waits until what was read is answered, and closes the
-// sockets. If ctx ends first, the calls to the gate are cancelled, the sockets
-// are closed and the error says so. A second call does nothing.
+// sockets and connections. If ctx ends first, the calls to the gate are
+// cancelled, all is closed and the error says so. A second call does nothing.
 func (s *Server) Shutdown(ctx context.Context) error {
-	sockets := s.stopReading()
-	if len(sockets) == 0 {
+	endpoints := s.stopReading()
+	if len(endpoints) == 0 {
 		return nil
 	}
 
@@ -124,36 +142,74 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = fmt.Errorf("radius: stopped with requests unanswered: %w", context.Cause(ctx))
 	}
 	s.cancel()
-	for _, sock := range sockets {
-		err = errors.Join(err, sock.close())
+	for e := range endpoints {
+		err = errors.Join(err, e.close())
 	}
 	return err
 }
 
-// stopReading lets no socket be added, ends the readers and returns the sockets
-// for the caller to close; none if another call has got them.
-func (s *Server) stopReading() []*socket {
+// stopReading lets nothing be added, ends the readers and returns what the
+// caller has to close; nothing if another call has got it.
+func (s *Server) stopReading() map[endpoint]struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = true
-	sockets := s.sockets
-	s.sockets = nil
-	for _, sock := range sockets {
-		sock.interrupt()
+	endpoints := s.endpoints
+	s.endpoints = nil
+	for e := range endpoints {
+		e.interrupt()
 	}
-	return sockets
+	return endpoints
 }
 
-// start makes what all sockets share. The caller holds s.mu.
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// open adds an endpoint, whose reader the caller is, and starts the workers with
+// the first one. It reports false after Shutdown.
+func (s *Server) open(e endpoint) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	if s.queue == nil {
+		s.start()
+	}
+	s.endpoints[e] = struct{}{}
+	s.readers.Add(1)
+	return true
+}
+
+// start makes what all endpoints share. The caller holds s.mu.
 func (s *Server) start() {
+	s.endpoints = make(map[endpoint]struct{})
 	s.queue = make(chan *datagram, queueLength)
 	s.cache = newReplyCache(s.Now)
+	s.accounts = newReplyCache(s.Now)
 	s.bursts = newBursts(s.Now)
+	s.users = newUserLimits(s.Now)
+	s.unknown.begin(s.Now())
 	s.notices = newNotices(s.Now)
+	s.conns = newConnections()
 	s.datagrams.New = func() any { return new(datagram) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for range workers {
 		s.workers.Go(s.work)
+	}
+}
+
+// enqueue hands the datagram to the workers. It must not block, or the kernel
+// drops packets without telling.
+func (s *Server) enqueue(d *datagram) error {
+	select {
+	case s.queue <- d:
+		return nil
+	default:
+		return queueFull
 	}
 }
 
@@ -177,6 +233,7 @@ func (s *Server) handle(req *request, d *datagram) {
 		s.drop(d, err)
 		return
 	}
+	d.client.tally.replied(codec.Code(d.buf[0]), codec.Code(reply[0]))
 	s.Metrics.replied(d.client.Name, codec.Code(reply[0]), s.Now().Sub(d.at))
 }
 

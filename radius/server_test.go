@@ -59,7 +59,7 @@ func TestAttemptHasWhatTheGateNeeds(t *testing.T) {
 			t.Error("Match doesn't match the typed code alone")
 		}
 		a.Match = nil
-		if got, want := fmt.Sprint(a), fmt.Sprint(verifier.Attempt{Realm: "staff", User: "hanako", Door: "radius", Client: "vpn6", From: "203.0.113.7"}); got != want {
+		if got, want := fmt.Sprint(a), fmt.Sprint(verifier.Attempt{Realm: "staff", User: "hanako", Door: "radius", Client: "vpn6", From: "203.0.113.7", Resends: true}); got != want {
 			t.Errorf("attempt %s, want %s", got, want)
 		}
 	})
@@ -260,6 +260,7 @@ func TestPanicCostsOnePacket(t *testing.T) {
 		h.gate.verify = func(context.Context, verifier.Attempt) (verifier.Result, error) { panic("boom") }
 		for range workers + 1 { // no worker is lost by it
 			h.wantDrop(vpn, b, "vpn", internalError)
+			time.Sleep(time.Second) // it is one user
 		}
 		if !strings.Contains(h.logs.String(), "boom") || !strings.Contains(h.logs.String(), "server_test.go") {
 			t.Errorf("the log doesn't say where:\n%s", h.logs)
@@ -293,10 +294,10 @@ func (h *harness) blockGate() chan struct{} {
 	return release
 }
 
-// flood sends n different requests.
+// flood sends n requests, each of another user.
 func (h *harness) flood(n int) {
 	for i := range n {
-		h.conn.in <- sent{netip.AddrPortFrom(vpn.Addr(), uint16(10000+i)), login(1, fmt.Sprint("flood ", i), rightCode)}
+		h.conn.in <- sent{netip.AddrPortFrom(vpn.Addr(), uint16(10000+i)), loginOf(fmt.Sprint("flood", i), 1)}
 	}
 	synctest.Wait()
 }
@@ -336,7 +337,7 @@ func TestOverflowIsDropped(t *testing.T) {
 		release := h.blockGate()
 		h.flood(workers) // all are busy now, so that the queue's length is exact
 		for i := range queueLength + 5 {
-			h.conn.in <- sent{netip.AddrPortFrom(vpn.Addr(), uint16(10000+i)), login(2, fmt.Sprint(i), rightCode)}
+			h.conn.in <- sent{netip.AddrPortFrom(vpn.Addr(), uint16(10000+i)), loginOf(fmt.Sprint(i), 2)}
 		}
 		synctest.Wait()
 		if n := h.drops("vpn", queueFull); n != 5 {

@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"time"
-
-	codec "layeh.com/radius"
 )
 
 const (
@@ -48,13 +46,15 @@ func (s *Server) Serve(conn PacketConn) error {
 	return nil
 }
 
-// socket is one way in. Its address is part of an exchange's key.
+// socket is one way in.
 type socket struct{ conn PacketConn }
 
 func (k *socket) send(b []byte, to netip.AddrPort) error {
 	_, err := k.conn.WriteToUDPAddrPort(b, to)
 	return err
 }
+
+func (k *socket) dropped(reason) {} // the client asks again
 
 // interrupt ends a Read that waits, and every later one. Writing goes on. It
 // can fail only on a socket that is closed, whose reader has ended.
@@ -66,32 +66,6 @@ func (k *socket) close() error {
 		return fmt.Errorf("radius: closing %s: %w", k.conn.LocalAddr(), err)
 	}
 	return nil
-}
-
-// datagram is what was received, on its way through the queue.
-type datagram struct {
-	via    *socket
-	from   netip.AddrPort
-	client *client
-	at     time.Time // of arrival
-	n      int       // octets in buf
-	buf    [codec.MaxPacketLength]byte
-}
-
-// open adds a socket, and starts the workers with the first one. It reports
-// false after Shutdown.
-func (s *Server) open(sock *socket) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	if s.queue == nil {
-		s.start()
-	}
-	s.sockets = append(s.sockets, sock)
-	s.readers.Add(1)
-	return true
 }
 
 // read queues datagrams until Shutdown (nil) or until the socket has failed for
@@ -115,7 +89,7 @@ func (s *Server) read(sock *socket) error {
 			continue
 		}
 		failures = 0
-		d.via, d.from, d.at, d.n = sock, from, s.Now(), n
+		d.via, d.from, d.format, d.at, d.n = sock, from, overUDP, s.Now(), n
 		if err := s.receive(d); err != nil {
 			s.drop(d, err)
 			s.datagrams.Put(d)
@@ -123,24 +97,12 @@ func (s *Server) read(sock *socket) error {
 	}
 }
 
-// receive finds the client and hands the datagram to the workers. It must not
-// block, or the kernel drops packets without telling.
+// receive finds the client and hands the datagram to the workers.
 func (s *Server) receive(d *datagram) error {
 	d.client = s.Clients.lookup(d.from.Addr())
 	if d.client == nil {
 		return unknownClient
 	}
-	s.Metrics.received(d.client.Name, d.buf[:d.n])
-	select {
-	case s.queue <- d:
-		return nil
-	default:
-		return queueFull
-	}
-}
-
-func (s *Server) isClosing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
+	s.received(d)
+	return s.enqueue(d)
 }

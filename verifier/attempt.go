@@ -23,6 +23,9 @@ type Attempt struct {
 	// tell (a browser's transaction): if a next code is wanted, only the same
 	// log-in may bring it. Empty where it can't.
 	Login string
+	// Resends says that whoever asks shows the same code again by itself when
+	// an answer is lost, as network gear does; see Realm.FailoverGrace.
+	Resends bool
 }
 
 // login is a digest of which log-in the attempt belongs to.
@@ -76,5 +79,6 @@ type Result struct {
 	Serial    string    // of the token that was accepted
 	Receipt   Receipt   // of the step that the code granted; zero for a log-in
 	Carrier   Carrier   // of the token that was accepted
+	Groups    []string  // of the user who was accepted, in the record's order
 	At        time.Time // when it was decided
 }

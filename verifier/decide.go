@@ -47,6 +47,9 @@ func (d *deciding) decide() (decision, error) {
 	}
 	for _, t := range d.open {
 		if step, ok := t.usedUp(); ok {
+			if out, ok, err := d.acceptAgain(&t); ok || err != nil {
+				return out, err
+			}
 			return d.refuse(Replayed, fmt.Sprintf("already used: step %d of token %s, or a later one, was accepted before", step, t.Serial))
 		}
 	}
@@ -175,6 +178,9 @@ func (d *deciding) accept(i int, step int64) (decision, error) {
 	t := &d.open[i]
 	out := decision{Result: Result{Outcome: Accepted, Serial: t.Serial, Carrier: t.Carrier, At: d.now}}
 	out.reason = d.use(t, step)
+	if err := d.noteUse(t); err != nil {
+		return decision{}, err
+	}
 	for _, t := range d.open {
 		t.state.Row = counter{}
 		if err := d.putToken(t); err != nil {

@@ -32,6 +32,7 @@ type passage struct {
 	event    string // in the audit log
 	by       By     // the clerk who asks for it; zero at a door
 	eligible func(Token) bool
+	retried  bool // its answer may be lost, and be asked for again: see Realm.FailoverGrace
 	// granted writes what else follows from acceptance, in the same
 	// transaction. May be nil.
 	granted func(tx store.Txn, t Token, now time.Time) error
@@ -39,7 +40,7 @@ type passage struct {
 
 // login is the passage of every door.
 func login() passage {
-	return passage{event: "verify", eligible: func(t Token) bool { return t.State == InService }}
+	return passage{event: "verify", retried: true, eligible: func(t Token) bool { return t.State == InService }}
 }
 
 // Verify decides one attempt. The answer is on disk, and in the audit log, when
@@ -118,6 +119,9 @@ func (v *Verifier) try(ctx context.Context, realm Realm, a Attempt, p passage, n
 	}
 	err = v.Records.Update(ctx, func(tx store.Txn) (err error) {
 		d, err = (&deciding{tx: tx, realm: realm, attempt: a, passage: p, seen: seen, now: now}).decide()
+		if err == nil && d.Outcome == Accepted {
+			d.Groups, err = groupsOf(tx, a.Realm, a.User)
+		}
 		return err
 	})
 	return d, err

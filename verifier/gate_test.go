@@ -276,7 +276,7 @@ func TestNoDecisionWhenSomethingFails(t *testing.T) {
 		g := newGate(t)
 		g.newToken("hanako", "T1")
 		g.Records = &hookedStore{Records: g.Records, fail: broken}
-		if r, err := g.try("hanako", g.code("T1", 0)); !errors.Is(err, verifier.ErrNoDecision) || !errors.Is(err, broken) || r != (verifier.Result{}) {
+		if r, err := g.try("hanako", g.code("T1", 0)); !errors.Is(err, verifier.ErrNoDecision) || !errors.Is(err, broken) || !cmp.Equal(r, verifier.Result{}) {
 			t.Errorf("%+v, %v", r, err)
 		}
 	})
@@ -285,7 +285,7 @@ func TestNoDecisionWhenSomethingFails(t *testing.T) {
 		g.newToken("hanako", "T1")
 		code := g.code("T1", 0)
 		g.log.fail = broken
-		if r, err := g.try("hanako", code); !errors.Is(err, verifier.ErrNoDecision) || r != (verifier.Result{}) {
+		if r, err := g.try("hanako", code); !errors.Is(err, verifier.ErrNoDecision) || !cmp.Equal(r, verifier.Result{}) {
 			t.Errorf("%+v, %v", r, err)
 		}
 		g.log.fail = nil

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"otpgate/verifier"
 )
 
@@ -88,7 +90,7 @@ func TestHistory(t *testing.T) {
 				g.must(err)
 				wrong, err := g.try("hanako", g.wrong("T1"))
 				g.must(err)
-				if right != wrong {
+				if !cmp.Equal(right, wrong) {
 					t.Errorf("%s: right is answered %+v, wrong %+v", state, right, wrong)
 				}
 			}

@@ -30,6 +30,7 @@ const (
 	stepAddUser    step = "user.add"
 	stepApply      step = "user.apply"
 	stepUnlock     step = "user.unlock"
+	stepGroups     step = "user.groups"
 	stepRemoveUser step = "user.remove"
 )
 

@@ -25,6 +25,7 @@ type hits struct {
 	pair   int64   // the step that a wanted next code completes, or noStep
 	far    int64   // the step of a clock that has run off, or noStep
 	used   bool    // the last accepted step, wherever it lies
+	last   int64   // which step that was when it was compared
 	hint   string  // for the audit log: what would have made a wrong code right
 }
 
@@ -58,7 +59,7 @@ func (v *Verifier) match(realm Realm, seen *sight, match Match, now time.Time) e
 // find tries every candidate of the token, without an early exit.
 func (t *seenToken) find(key []byte, match Match, now int64) hits {
 	g := otp.NewGenerator(key, t.Params)
-	h := hits{pair: noStep, far: noStep}
+	h := hits{pair: noStep, far: noStep, last: t.state.Last}
 	h.used = match(g.Code(t.state.Last)) && t.state.Last != noStep
 
 	first, last := t.window(now)

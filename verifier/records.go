@@ -14,10 +14,16 @@ type Realm struct {
 	Lockout   Lockout
 	// TokensPerUser is how many live tokens a user may have; 0: no limit.
 	TokensPerUser int
+	// LowerNames refuses a new user whose name isn't in lower case: a door that
+	// takes names in lower case would never find them.
+	LowerNames bool
 	// ReissueCooldown is how long after the issue of a software token another
 	// may be issued in its place.
 	ReissueCooldown time.Duration
-	Card            *CardPolicy // nil: the realm has no confirmation cards
+	// FailoverGrace is how long after an acceptance the same client may show the
+	// same code again for the same user and station, once; 0: not at all.
+	FailoverGrace time.Duration
+	Card          *CardPolicy // nil: the realm has no confirmation cards
 }
 
 // Lockout says when wrong codes lock a user and what opens the lock. A clerk
@@ -91,6 +97,7 @@ type User struct {
 	// SoftwareIssued is when a software token was last issued, for the
 	// cool-down.
 	SoftwareIssued time.Time `json:"software_issued,omitzero"`
+	Groups         []string  `json:"groups,omitempty"` // in the order that a clerk gave them
 }
 
 // Token is the record of one token. What changes at every try is not here but

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"otpgate/internal/audit"
@@ -13,6 +14,9 @@ import (
 // AddUser makes a user. A *Refusal if the name can't be one or exists.
 func (v *Verifier) AddUser(ctx context.Context, by By, realm, name string) (User, Receipt, error) {
 	if err := v.checkUser(realm, name); err != nil {
+		return User{}, Receipt{}, err
+	}
+	if err := v.Realms[realm].checkNewUser(name); err != nil {
 		return User{}, Receipt{}, err
 	}
 	var u User
@@ -43,8 +47,14 @@ func (v *Verifier) Apply(ctx context.Context, by By, realm, name string) (User, 
 	var u User
 	receipt, err := v.do(ctx, by, func(tx store.Txn, now time.Time) (entry audit.Entry, err error) {
 		u = User{V: 1, Realm: realm, Name: name, Created: now}
-		if _, err := getJSON(tx, userKey(realm, name), &u); err != nil {
+		found, err := getJSON(tx, userKey(realm, name), &u)
+		if err != nil {
 			return entry, err
+		}
+		if !found {
+			if err := v.Realms[realm].checkNewUser(name); err != nil {
+				return entry, err
+			}
 		}
 		if !u.Applied.IsZero() {
 			return entry, refuse("issue or assign the token next", "%s@%s has applied already, with form %s", name, realm, u.Form)
@@ -319,6 +329,14 @@ func (v *Verifier) checkUser(realm, name string) error {
 		return err
 	}
 	return CheckUserName(name)
+}
+
+// checkNewUser returns a *Refusal for a name that the realm's doors never find.
+func (r Realm) checkNewUser(name string) error {
+	if lower := strings.ToLower(name); r.LowerNames && name != lower {
+		return refuse("add "+lower, "realm %s takes user names in lower case (user_names in gateway.yaml), and would never find %s", r.ID, name)
+	}
+	return nil
 }
 
 func readUser(r store.Reader, realm, name string) (User, error) {

@@ -19,12 +19,13 @@ var arrows = map[string][]string{
 		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
-	"config": {},
+	"config": {"radius/dictionary"},
 
-	"radius":         {"verifier"},
-	"oidc":           {"verifier", "internal/store"},
-	"internal/pages": {"verifier"},
-	"internal/admin": {"verifier", "verifier/otp", "internal/audit"},
+	"radius":            {"verifier", "radius/dictionary"},
+	"radius/dictionary": {},
+	"oidc":              {"verifier", "internal/store"},
+	"internal/pages":    {"verifier"},
+	"internal/admin":    {"verifier", "verifier/otp", "internal/audit"},
 
 	"verifier":      {"verifier/otp", "verifier/pskc", "internal/store", "internal/audit"},
 	"verifier/otp":  {},

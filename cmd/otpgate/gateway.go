@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,8 +44,12 @@ type gateway struct {
 	data    *data
 	admin   *adminSocket
 
-	gate     *verifier.Verifier
-	radius   *radius.Server
+	gate   *verifier.Verifier
+	radius *radius.Server
+	radsec struct { // if there are sockets for it
+		certificate tls.Certificate
+		roots       *x509.CertPool
+	}
 	operator *admin.Server
 	rotation *seal.Rotation
 	public   http.Handler // OIDC and pages
@@ -93,6 +99,9 @@ func (g *gateway) run(ctx context.Context) error {
 	})
 	for _, conn := range g.sockets.udp {
 		parts.Go(func() error { return g.radius.Serve(conn) })
+	}
+	for _, l := range g.sockets.radsec {
+		parts.Go(func() error { return g.radius.ServeTLS(l, g.radsec.certificate, g.radsec.roots) })
 	}
 	parts.Go(func() error {
 		<-stop.Done()
@@ -146,6 +155,7 @@ func (g *gateway) health() http.Handler {
 type sockets struct {
 	https, metrics net.Listener
 	udp            []*net.UDPConn
+	radsec         []net.Listener
 }
 
 // listen opens every network socket. After an error the caller closes those
@@ -172,6 +182,16 @@ func listen(cfg *config.Config) (s sockets, err error) {
 		// it grants, so this can't fail in a way that matters.
 		_ = conn.SetReadBuffer(4 << 20)
 	}
+	if cfg.Radius.TLS == nil {
+		return s, nil
+	}
+	for i, address := range cfg.Radius.TLS.Listen {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return s, listenError(fmt.Sprintf("radius.tls.listen[%d]", i), address, err)
+		}
+		s.radsec = append(s.radsec, l)
+	}
 	return s, nil
 }
 
@@ -184,6 +204,9 @@ func (s sockets) close() error {
 	}
 	for _, conn := range s.udp {
 		errs = append(errs, conn.Close())
+	}
+	for _, l := range s.radsec {
+		errs = append(errs, l.Close())
 	}
 	return errors.Join(errs...)
 }

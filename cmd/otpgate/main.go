@@ -7,6 +7,7 @@
 // running daemon over its unix socket; output.go is how they print, usage.go
 // what is said when they were typed wrong.
 // import.go and batch.go too, with progress.go before a terminal.
+// radius.go shows what the RADIUS door has seen.
 // key.go and backup.go do so as well, with their daemon's side in sealing.go and
 // backup.go; restore.go works without one, on the format in archive.go.
 //
@@ -45,6 +46,7 @@ type commandLine struct {
 	Batch   batchCmd   `cmd:"" help:"Imported tokens: list, show, check, release, discard."`
 	Card    cardCmd    `cmd:"" help:"Confirmation cards: issue, import, show, unlock, fallback."`
 	Audit   auditCmd   `cmd:"" help:"The audit log."`
+	Radius  radiusCmd  `cmd:"" help:"The RADIUS door: what came from each client."`
 	Key     keyCmd     `cmd:"" help:"The keys that seal the database: show, rotate."`
 	Backup  backupCmd  `cmd:"" help:"Take a backup of the running gateway."`
 	Restore restoreCmd `cmd:"" help:"Restore a backup where no data is yet, or prove one."`

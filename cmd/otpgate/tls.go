@@ -55,6 +55,20 @@ func serverTLS(cfg *config.Config, now time.Time, log *slog.Logger) (*tls.Config
 	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
+// radiusTLS is the gateway's certificate for RADIUS over TLS, and who vouches for
+// those of the clients.
+func radiusTLS(t *config.RadiusTLS) (tls.Certificate, *x509.CertPool, error) {
+	pair, err := loadPair(t.CertFile, t.KeyFile, notEveryone)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	roots := x509.NewCertPool()
+	for _, ca := range t.CAs {
+		roots.AddCert(ca)
+	}
+	return pair, roots, nil
+}
+
 func selfSignedFiles(cfg *config.Config) (certFile, keyFile string) {
 	return filepath.Join(cfg.DataDir, "tls.crt"), filepath.Join(cfg.DataDir, "tls.key")
 }

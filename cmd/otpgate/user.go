@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,6 +17,7 @@ type userCmd struct {
 	Show   userShowCmd   `cmd:"" help:"Show a user: state, tokens, latest tries and why each was refused."`
 	List   userListCmd   `cmd:"" help:"List users."`
 	Unlock userUnlockCmd `cmd:"" help:"Open the lock that wrong codes have set."`
+	Groups userGroupsCmd `cmd:"" help:"Put a user into groups, by which RADIUS answers differ."`
 	Remove userRemoveCmd `cmd:"" help:"Forget a user whose tokens are all released."`
 }
 
@@ -140,6 +142,32 @@ func (c userUnlockCmd) Run(ctx context.Context, term terminal) error {
 	return stepUser(ctx, term, c.daemonFlags, c.User, "unlock", c.said())
 }
 
+type userGroupsCmd struct {
+	daemonFlags
+	whom
+	Groups []string `arg:"" optional:"" name:"group" help:"All the groups that the user is to be in, the most important first."`
+	None   bool     `help:"Take the user out of all groups."`
+	formFlags
+}
+
+// Validate tells somebody who wants to see the groups how, and takes none away.
+func (c userGroupsCmd) Validate() error {
+	switch {
+	case c.None && len(c.Groups) > 0:
+		return errors.New("--none takes the user out of all groups: leave out the groups or --none")
+	case !c.None && len(c.Groups) == 0:
+		return errors.New("name all the groups that the user is to be in, or --none; otpgate user show tells which they are now")
+	}
+	return nil
+}
+
+// Run sets the user's groups.
+func (c userGroupsCmd) Run(ctx context.Context, term terminal) error {
+	said := c.said()
+	said.Groups = c.Groups
+	return stepUser(ctx, term, c.daemonFlags, c.User, "groups", said)
+}
+
 type userRemoveCmd struct {
 	daemonFlags
 	whom
@@ -170,6 +198,10 @@ func stepUser(ctx context.Context, term terminal, flags daemonFlags, u userArg, 
 	switch {
 	case step == "remove":
 		fmt.Fprintf(term.out, "removed %s@%s\n", done.Name, done.Realm)
+	case step == "groups" && len(done.Groups) == 0:
+		fmt.Fprintf(term.out, "%s@%s is in no group\n", done.Name, done.Realm)
+	case step == "groups":
+		fmt.Fprintf(term.out, "%s@%s is in %s\n", done.Name, done.Realm, strings.Join(done.Groups, ", "))
 	case step == "unlock" && done.WasLocked:
 		fmt.Fprintf(term.out, "unlocked %s@%s\n", done.Name, done.Realm)
 	case step == "unlock":
@@ -213,6 +245,9 @@ func printAccount(term terminal, asJSON bool, a admin.Account) error {
 	}
 	if !a.Applied.IsZero() {
 		fmt.Fprintf(term.out, "applied %s, form %s\n", when(a.Applied), a.Form)
+	}
+	if len(a.Groups) > 0 {
+		fmt.Fprintf(term.out, "groups %s\n", strings.Join(a.Groups, ", "))
 	}
 	if !a.FallbackUntil.IsZero() {
 		fmt.Fprintf(term.out, "card fallback until %s\n", when(a.FallbackUntil))

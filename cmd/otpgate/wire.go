@@ -38,7 +38,16 @@ func (g *gateway) wire(ctx context.Context) error {
 	if err != nil {
 		return &usageError{err.Error(), ""}
 	}
-	g.radius = &radius.Server{Clients: clients, Gate: gate, Log: g.log, Metrics: radius.NewMetrics(g.metrics), Now: time.Now}
+	if t := g.cfg.Radius.TLS; t != nil {
+		if g.radsec.certificate, g.radsec.roots, err = radiusTLS(t); err != nil {
+			return &usageError{"radius.tls: " + err.Error(), ""}
+		}
+	}
+	g.radius = &radius.Server{
+		Clients: clients, Realms: radiusRealms(g.cfg), Gate: gate, Log: g.log, Metrics: radius.NewMetrics(g.metrics), Now: time.Now,
+		AccountLog: accountLog{g.data.audit},
+	}
+	g.operator.Radius = seenRadius{g.radius}
 
 	customer := &pages.Pages{Gate: gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
 	provider, err := oidc.New(ctx, oidc.Config{
@@ -111,7 +120,9 @@ func verifierRealms(cfg *config.Config) map[string]verifier.Realm {
 				LongRun: r.Lockout.LongRun, RealmAlarm: r.Lockout.RealmAlarm,
 			},
 			TokensPerUser: r.TokensPerUser, ReissueCooldown: r.ReissueCooldown,
-			Card: cardPolicy(r.Card),
+			FailoverGrace: r.FailoverGrace,
+			LowerNames:    r.UserNames == lowerNames,
+			Card:          cardPolicy(r.Card),
 		}
 	}
 	return realms
@@ -146,15 +157,35 @@ func pageRealms(cfg *config.Config) map[string]pages.Realm {
 	return realms
 }
 
+// lowerNames is the value of user_names for lower case.
+const lowerNames = "lower"
+
+func radiusRealms(cfg *config.Config) map[string]radius.Realm {
+	realms := map[string]radius.Realm{}
+	for _, r := range cfg.Realms {
+		realms[r.ID] = radius.NewRealm(r.UserNames == lowerNames, r.RadiusReply, r.Groups)
+	}
+	return realms
+}
+
 func radiusClients(cfg *config.Config) []radius.Client {
 	var clients []radius.Client
 	for _, c := range cfg.Radius.Clients {
 		clients = append(clients, radius.Client{
-			Name: c.Name, Prefix: c.Address, Secret: c.Secret.Bytes(), Realm: c.Realm,
-			RequireMessageAuthenticator: c.RequireMessageAuthenticator,
+			Name: c.Name, Prefix: c.Address, Secret: c.Secret.Bytes(), Realm: c.Realm, OtherRealms: c.Realms,
+			Latin1: c.Charset == "latin-1", Reply: c.Reply,
+			RequireMessageAuthenticator: c.RequireMessageAuthenticator, Rate: c.Rate, Accounting: c.Accounting,
+			Certificate: radiusCertificate(c.Certificate),
 		})
 	}
 	return clients
+}
+
+func radiusCertificate(c *config.ClientCertificate) *radius.Certificate {
+	if c == nil {
+		return nil
+	}
+	return &radius.Certificate{SubjectCN: c.SubjectCN, DNSName: c.SANDNS, SHA256: c.SHA256}
 }
 
 func oidcClients(cfg *config.Config) []oidc.Client {

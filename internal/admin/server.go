@@ -8,7 +8,7 @@
 //	GET  /v1/users[?realm=R]              users, a JSON object a line
 //	POST /v1/users                        add one
 //	GET  /v1/users/{realm}/{name}         account: state, tokens, latest tries
-//	POST /v1/users/{realm}/{name}/{step}  apply, unlock, remove
+//	POST /v1/users/{realm}/{name}/{step}  apply, unlock, groups, remove
 //	GET  /v1/users/{realm}/{name}/card    the confirmation card, not its digits
 //	POST /v1/users/{realm}/{name}/card/{step}  issue, unlock, open_fallback, close_fallback
 //	POST /v1/cards/import                 cards of a CSV file
@@ -23,6 +23,7 @@
 //	GET  /v1/audit/follow, export, head
 //	GET  /v1/keys                         data keys, and how far a rotation is
 //	POST /v1/keys/rotate                  begin one
+//	GET  /v1/radius/clients               what came from each RADIUS client
 //	POST /v1/backup                       a tar archive of the data
 //
 // Every answer but a success is a Problem. Steps are refused by the verifier,
@@ -60,6 +61,7 @@ type Server struct {
 	Realms   map[string]Realm // by id
 	Keys     Keys
 	Backups  Backups
+	Radius   Radius
 	Log      *slog.Logger
 }
 
@@ -107,6 +109,7 @@ func (s *Server) handler() http.Handler {
 	route("GET /v1/audit/head", s.auditHead)
 	mux.HandleFunc("GET /v1/audit/export", s.stream(s.exportAudit))
 	mux.HandleFunc("GET /v1/audit/follow", s.stream(s.followAudit))
+	route("GET /v1/radius/clients", s.radiusClients)
 	route("GET /v1/keys", s.showKeys)
 	route("POST /v1/keys/rotate", s.rotateKeys)
 	mux.HandleFunc("POST /v1/backup", s.backup)

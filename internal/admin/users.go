@@ -15,6 +15,9 @@ const (
 	// for among the last triesWithin entries of everybody: half a second's work.
 	triesShown  = 10
 	triesWithin = 1_000_000
+	// notTried is what gear tells of a user's sessions, every few minutes: it
+	// would leave no room for the tries.
+	notTried = "radius.accounting"
 )
 
 func (s *Server) listUsers(r *http.Request, out *json.Encoder) error {
@@ -48,7 +51,7 @@ func (s *Server) showUser(r *http.Request, out *json.Encoder) error {
 	for _, t := range a.Tokens {
 		account.Tokens = append(account.Tokens, wireToken(t))
 	}
-	account.Tries, err = s.Audit.Search(r.Context(), audit.Query{Realm: a.Realm, User: a.Name, Last: triesShown, Within: triesWithin})
+	account.Tries, err = s.Audit.Search(r.Context(), audit.Query{Realm: a.Realm, User: a.Name, Last: triesShown, Within: triesWithin, Except: notTried})
 	if err != nil {
 		return err
 	}
@@ -62,7 +65,7 @@ func (s *Server) stepUser(r *http.Request, out *json.Encoder) error {
 		return err
 	}
 	realm, name := r.PathValue("realm"), r.PathValue("name")
-	done, err := s.userStep(r.Context(), r.PathValue("step"), in.by(r), realm, name)
+	done, err := s.userStep(r.Context(), r.PathValue("step"), in, in.by(r), realm, name)
 	if err != nil {
 		return err
 	}
@@ -72,7 +75,7 @@ func (s *Server) stepUser(r *http.Request, out *json.Encoder) error {
 	return out.Encode(done)
 }
 
-func (s *Server) userStep(ctx context.Context, step string, by verifier.By, realm, name string) (SteppedUser, error) {
+func (s *Server) userStep(ctx context.Context, step string, in Step, by verifier.By, realm, name string) (SteppedUser, error) {
 	done := SteppedUser{User: User{Realm: realm, Name: name}}
 	var err error
 	switch step {
@@ -87,6 +90,10 @@ func (s *Server) userStep(ctx context.Context, step string, by verifier.By, real
 		}
 		done.WasLocked = a.Locked()
 		done.Receipt, err = s.Verifier.UnlockUser(ctx, by, realm, name)
+	case "groups":
+		var u verifier.User
+		u, done.Receipt, err = s.Verifier.SetGroups(ctx, by, realm, name, in.Groups)
+		done.User = wireUser(u)
 	case "remove":
 		done.Receipt, err = s.Verifier.RemoveUser(ctx, by, realm, name)
 	default:
@@ -96,5 +103,5 @@ func (s *Server) userStep(ctx context.Context, step string, by verifier.By, real
 }
 
 func wireUser(u verifier.User) User {
-	return User{Realm: u.Realm, Name: u.Name, Created: u.Created, Applied: u.Applied, Form: u.Form}
+	return User{Realm: u.Realm, Name: u.Name, Created: u.Created, Applied: u.Applied, Form: u.Form, Groups: u.Groups}
 }

@@ -16,6 +16,7 @@ type User struct {
 	Created time.Time `json:"created,omitzero"`
 	Applied time.Time `json:"applied,omitzero"` // absent: no application waits
 	Form    string    `json:"form,omitempty"`   // of the application
+	Groups  []string  `json:"groups,omitempty"`
 }
 
 // NewUser asks for a user.
@@ -94,13 +95,14 @@ type SteppedToken struct {
 // Step asks for a step in the life of a token or user.
 type Step struct {
 	Reason string         `json:"reason,omitempty"`
-	Form   string         `json:"form,omitempty"`  // the paper form's number
-	Code   string         `json:"code,omitempty"`  // start, resync
-	Next   string         `json:"next,omitempty"`  // resync: the code after it
-	Realm  string         `json:"realm,omitempty"` // assign
-	User   string         `json:"user,omitempty"`  // assign
-	Why    verifier.Cause `json:"why,omitempty"`   // unusable
-	To     string         `json:"to,omitempty"`    // reissue: a serial in stock; else a software token is made
+	Form   string         `json:"form,omitempty"`   // the paper form's number
+	Groups []string       `json:"groups,omitempty"` // groups: all of them
+	Code   string         `json:"code,omitempty"`   // start, resync
+	Next   string         `json:"next,omitempty"`   // resync: the code after it
+	Realm  string         `json:"realm,omitempty"`  // assign
+	User   string         `json:"user,omitempty"`   // assign
+	Why    verifier.Cause `json:"why,omitempty"`    // unusable
+	To     string         `json:"to,omitempty"`     // reissue: a serial in stock; else a software token is made
 }
 
 // by says who asks for the step, by the kernel's word, and why, by theirs.

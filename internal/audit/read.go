@@ -25,6 +25,8 @@ const (
 // Query says which entries are wanted. An empty field matches any value.
 type Query struct {
 	Realm, User, Serial, Receipt string
+	// Except is an event that isn't wanted.
+	Except string
 
 	// Last is how many are wanted, the newest; at most MaxLast.
 	Last int
@@ -72,7 +74,8 @@ func (l *Log) search(ctx context.Context, q Query, from *end) ([]Entry, error) {
 // Matches reports whether e is of the realm, user, serial and receipt in q.
 func (q Query) Matches(e Entry) bool {
 	is := func(want, got string) bool { return want == "" || cut(want, maxFieldBytes) == got }
-	return is(q.Realm, e.Realm) && is(q.User, e.User) && is(q.Serial, e.Serial) && is(q.Receipt, e.Receipt)
+	return is(q.Realm, e.Realm) && is(q.User, e.User) && is(q.Serial, e.Serial) && is(q.Receipt, e.Receipt) &&
+		(q.Except == "" || e.Event != q.Except)
 }
 
 // needles are what the line of every matching entry contains.

@@ -32,6 +32,8 @@ func TestSearchFor(t *testing.T) {
 		{Query{Receipt: "1007", Last: 10, Within: 53}, []uint64{8}},
 		{Query{Receipt: "1007", Last: 10, Within: 52}, nil},
 		{Query{Serial: "T0", User: "taro", Last: 10}, []uint64{1, 16, 31, 46}},
+		{Query{Receipt: "1007", Last: 10, Except: "verify"}, nil},
+		{Query{Receipt: "1007", Last: 10, Except: "token.create"}, []uint64{8}},
 	} {
 		entries, err := l.Search(t.Context(), c.q)
 		var got []uint64

@@ -1,0 +1,76 @@
+package radius
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"layeh.com/radius/rfc2865"
+
+	"otpgate/verifier"
+)
+
+// subject is whom a request is about.
+type subject struct {
+	sent  string // the User-Name, octet by octet: what MS-CHAPv2 hashes
+	realm string
+	user  string // in realm
+}
+
+// subject returns whom the request names. An attribute bounds that to 253 octets.
+func (s *Server) subject(r *request) (subject, error) {
+	if r.count(rfc2865.UserName_Type) != 1 { // RFC 2865 §5.44: 0-1
+		return subject{}, noUserName
+	}
+	who := subject{sent: rfc2865.UserName_GetString(&r.packet)}
+	name := who.sent
+	if r.client.Latin1 {
+		name = fromLatin1(name)
+	}
+	who.realm, who.user = r.client.split(name)
+	if s.Realms[who.realm].LowerNames {
+		who.user = strings.ToLower(who.user)
+	}
+	if err := verifier.CheckUserName(who.user); err != nil {
+		return subject{}, fmt.Errorf("%w: %w", userNameUnusable, err)
+	}
+	return who, nil
+}
+
+// split takes the realm off a name: REALM\NAME, or NAME@REALM (RFC 7542), where it is
+// one of the client's, in upper or lower case. Everything else belongs to the name,
+// as with a customer who is known by a mail address. It is done once: what is left
+// may look like a realm again, and is none.
+func (c *Client) split(name string) (realm, user string) {
+	if prefix, rest, ok := strings.Cut(name, `\`); ok {
+		if realm, ok := c.realmNamed(prefix); ok {
+			return realm, rest
+		}
+	}
+	if i := strings.LastIndexByte(name, '@'); i >= 0 {
+		if realm, ok := c.realmNamed(name[i+1:]); ok {
+			return realm, name[:i]
+		}
+	}
+	return c.Realm, name
+}
+
+func (c *Client) realmNamed(name string) (realm string, ok bool) {
+	if strings.EqualFold(name, c.Realm) {
+		return c.Realm, true
+	}
+	i := slices.IndexFunc(c.OtherRealms, func(id string) bool { return strings.EqualFold(name, id) })
+	if i < 0 {
+		return "", false
+	}
+	return c.OtherRealms[i], true
+}
+
+// fromLatin1 decodes ISO 8859-1, whose octets are Unicode's first 256.
+func fromLatin1(s string) string {
+	runes := make([]rune, len(s))
+	for i := range len(s) {
+		runes[i] = rune(s[i])
+	}
+	return string(runes)
+}
