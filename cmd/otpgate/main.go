@@ -6,7 +6,7 @@
 // demo.go runs a throw-away one; user.go, token.go and audit.go talk to a
 // running daemon over its unix socket; output.go is how they print, usage.go
 // what is said when they were typed wrong.
-// import.go and batch.go too, with progress.go before a terminal.
+// import.go and batch.go too, with progress.go before a terminal, and clock.go.
 // key.go and backup.go do so as well, with their daemon's side in sealing.go and
 // backup.go; restore.go works without one, on the format in archive.go.
 //
@@ -46,6 +46,7 @@ type commandLine struct {
 	Card    cardCmd    `cmd:"" help:"Confirmation cards: issue, import, show, unlock, fallback."`
 	Audit   auditCmd   `cmd:"" help:"The audit log."`
 	Key     keyCmd     `cmd:"" help:"The keys that seal the database: show, rotate."`
+	Clock   clockCmd   `cmd:"" help:"This machine's clock, where it was wrong: show, accept."`
 	Backup  backupCmd  `cmd:"" help:"Take a backup of the running gateway."`
 	Restore restoreCmd `cmd:"" help:"Restore a backup where no data is yet, or prove one."`
 	Version versionCmd `cmd:"" help:"Print the version."`

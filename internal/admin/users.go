@@ -81,12 +81,7 @@ func (s *Server) userStep(ctx context.Context, step string, by verifier.By, real
 		u, done.Receipt, err = s.Verifier.Apply(ctx, by, realm, name)
 		done.User = wireUser(u)
 	case "unlock":
-		var a verifier.Account
-		if a, err = s.Verifier.Account(ctx, realm, name); err != nil {
-			return done, err
-		}
-		done.WasLocked = a.Locked()
-		done.Receipt, err = s.Verifier.UnlockUser(ctx, by, realm, name)
+		done.WasLocked, done.Receipt, err = s.Verifier.UnlockUser(ctx, by, realm, name)
 	case "remove":
 		done.Receipt, err = s.Verifier.RemoveUser(ctx, by, realm, name)
 	default:
