@@ -153,13 +153,14 @@ type Name struct {
 // OTP is how tokens make their codes.
 type OTP struct {
 	// What the code moves with. totp: the time (RFC 6238); hotp: a counter, at
-	// each press of a button (RFC 4226), period is ignored then. Default: totp.
+	// each press of a button (RFC 4226). Default: totp.
 	Type string `yaml:"type" jsonschema:"enum=totp,enum=hotp,default=totp"`
 
 	// Digits in a code, 6 to 8. Default: 6.
 	Digits int `yaml:"digits" jsonschema:"minimum=6,maximum=8,default=6"`
 
-	// How long one code is shown, in seconds, 15 to 120. Default: 30.
+	// How long one code is shown, in seconds, 15 to 120. Of totp tokens only: a
+	// hotp token has none, and its realm's says nothing. Default: 30.
 	Period int `yaml:"period" jsonschema:"minimum=15,maximum=120,default=30"`
 
 	// The hash under the HMAC: SHA1, SHA256 or SHA512. SHA1 is what most

@@ -15,11 +15,14 @@ type Resealer interface {
 	Reseal(recordKey, purpose string, sealed []byte) (again []byte, changed bool, err error)
 }
 
+// Renew makes of a record what it is to become. changed is false if that is what
+// it is.
+type Renew = func(key string, value []byte) (again []byte, changed bool, err error)
+
 // Reseal says how each kind of record of this package that holds sealed values
-// is renewed: by the prefix of its keys, a function from a record to what it is
-// to become.
-func Reseal(box Resealer) map[string]func(key string, value []byte) (again []byte, changed bool, err error) {
-	return map[string]func(key string, value []byte) (again []byte, changed bool, err error){
+// is renewed, by the prefix of its keys.
+func Reseal(box Resealer) map[string]Renew {
+	return map[string]Renew{
 		store.Prefix(keyRecord): func(key string, value []byte) ([]byte, bool, error) {
 			return resealKey(box, key, value)
 		},

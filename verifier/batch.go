@@ -3,7 +3,6 @@ package verifier
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -105,6 +104,9 @@ func (v *Verifier) CheckBatch(ctx context.Context, by By, serial string, first, 
 	}
 	check := BatchCheck{Offset: shown - sample.expected(now)}
 	check.Receipt, err = v.do(ctx, by, func(tx store.Txn, _ time.Time) (entry audit.Entry, err error) {
+		if err := tick(tx, now); err != nil {
+			return entry, err
+		}
 		if check.Batch, err = sample.unmoved(tx); err != nil {
 			return entry, err
 		}
@@ -176,9 +178,13 @@ func (v *Verifier) DiscardBatch(ctx context.Context, by By, id string) (b Batch,
 	return b, receipt, err
 }
 
+// errStuck means that a record which can't be read keeps a batch from its end.
+var errStuck = errors.New("a token's record can't be read")
+
 // FinishBatches ends what a kill has cut off: an import that wasn't in is
 // undone, one that was, or a discard, is carried out. It is called before
-// anything is served.
+// anything is served. A batch with a record that can't be read is left as it is:
+// that keeps nobody else from logging in.
 func (v *Verifier) FinishBatches(ctx context.Context) error {
 	var all []Batch
 	err := v.Batches(ctx, func(b Batch) error {
@@ -186,20 +192,27 @@ func (v *Verifier) FinishBatches(ctx context.Context) error {
 		return nil
 	})
 	for _, b := range all {
-		switch {
-		case err != nil:
-		case b.State == BatchImporting:
+		if err != nil {
+			return err
+		}
+		switch b.State {
+		case BatchImporting:
 			v.Log.Warn("an import was cut off, and is undone", "batch", b.ID)
 			err = v.dropStaged(ctx, b.ID)
-		case b.State == batchLanding:
+		case batchLanding:
 			v.Log.Warn("an import was cut off when its tokens were in, and is carried out", "batch", b.ID)
 			if err = v.land(ctx, &b, func(int, int) {}); err == nil {
 				by := By{Who: b.By, Reason: "carried out after a restart"}
 				err = v.record(ctx, by, Receipt{Number: b.Receipt, At: v.Now()}, b.imported(by))
 			}
-		case b.State == batchDiscarding:
+		case batchDiscarding:
 			v.Log.Warn("discarding a batch was cut off, and is carried out", "batch", b.ID)
 			err = v.discard(ctx, &b)
+		case BatchChecking, BatchReleased, BatchDiscarded:
+		}
+		if errors.Is(err, errStuck) {
+			v.Log.Error("a batch could not be ended; the next start tries again", "batch", b.ID, "state", b.State, "err", err)
+			err = nil
 		}
 	}
 	return err
@@ -218,8 +231,8 @@ func batchReleased(r store.Reader, id string) (bool, error) {
 func eachBatch(r store.Reader, fn func(Batch) error) error {
 	return r.Scan(store.Prefix("batch"), func(key string, value []byte) error {
 		var b Batch
-		if err := json.Unmarshal(value, &b); err != nil {
-			return fmt.Errorf("record %q: %w", key, err)
+		if err := decodeJSON(key, value, &b); err != nil {
+			return err
 		}
 		return fn(b)
 	})
@@ -258,7 +271,7 @@ func (v *Verifier) openBatch(ctx context.Context, b *Batch) error {
 		n := 1
 		err := eachBatch(tx, func(other Batch) error {
 			if other.State == BatchImporting || other.State == batchLanding {
-				return refuse("wait for its end", "%s is importing %s", other.By, other.File)
+				return refuse("wait for its end; if the gateway was started since, its log says what keeps it", "%s is importing %s", other.By, other.File)
 			}
 			if other.ID == batchName(day, n) { // they come in this order
 				n++
@@ -285,10 +298,10 @@ func (v *Verifier) discard(ctx context.Context, b *Batch) error {
 	var serials []string // at most MaxImport
 	if err := v.Records.View(ctx, func(r store.Reader) error {
 		serials = serials[:0]
-		return r.Scan(store.Prefix("token"), func(_ string, value []byte) error {
+		return r.Scan(store.Prefix("token"), func(key string, value []byte) error {
 			var t Token
-			if err := json.Unmarshal(value, &t); err != nil {
-				return err
+			if err := decodeJSON(key, value, &t); err != nil {
+				return fmt.Errorf("%w: %w", errStuck, err)
 			}
 			if t.Batch == b.ID && t.State == InStock {
 				serials = append(serials, t.Serial)
@@ -326,7 +339,7 @@ func (v *Verifier) forget(tx store.Txn, serial string, fingerprint func([]byte) 
 	}
 	key, err := v.openKey(&t)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errStuck, err)
 	}
 	defer clear(key)
 	return errors.Join(tx.Delete(fingerprintKey(fingerprint(key))), tx.Delete(tokenStateKey(serial)), tx.Delete(tokenKey(serial)))

@@ -1,6 +1,7 @@
 package verifier_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -102,15 +103,36 @@ func TestCheckedCodesAreUsedUp(t *testing.T) {
 	}
 }
 
+// What a check says of a token's clock is worth nothing while ours is behind, and
+// the codes that it uses up would be new again.
+func TestNoCheckWhileOurClockIsBehind(t *testing.T) {
+	g := newGate(t)
+	id := g.batch(3)
+	_, err := g.checkBatch(0, 0)
+	g.must(err)
+	g.advance(-time.Hour)
+	if _, err := g.checkBatch(1, 0); !errors.Is(err, verifier.ErrClockBehind) {
+		t.Errorf("with our clock behind: %v", err)
+	}
+	if b, err := g.Batch(t.Context(), id); err != nil || len(b.Checked) != 1 || b.Failed != 0 {
+		t.Errorf("%+v, %v", b, err)
+	}
+	g.advance(time.Hour)
+	_, err = g.checkBatch(1, 0)
+	g.must(err)
+}
+
 // A file that doesn't fit its tokens: the check says why, the batch is taken out,
 // and a better file comes in with the same serials and keys.
 func TestDiscardBatch(t *testing.T) {
 	g := newGate(t)
+	kept, _, err := g.importCSV(fileHeader + fileLine(1000, "") + fileLine(1001, ""))
+	g.must(err)
 	id := g.batch(300)
 	sha256 := otp.Params{Type: otp.TOTP, Algorithm: otp.SHA256, Digits: 6, Period: 60}
 	codes := otp.NewGenerator(fileKey(0), sha256)
 	step := sha256.Step(g.now)
-	_, err := g.CheckBatch(t.Context(), because(""), fileSerial(0), verifier.Typed(codes.Code(step)), verifier.Typed(codes.Code(step+1)))
+	_, err = g.CheckBatch(t.Context(), because(""), fileSerial(0), verifier.Typed(codes.Code(step)), verifier.Typed(codes.Code(step+1)))
 	g.turnedDown(err, "it would be right for SHA256 and 60 s, and the token is set to SHA1 and 60 s")
 
 	_, _, err = g.DiscardBatch(t.Context(), because(""), id)
@@ -121,6 +143,11 @@ func TestDiscardBatch(t *testing.T) {
 	g.turnedDown(err, "there is no token")
 	_, _, err = g.ReleaseBatch(t.Context(), because(""), id)
 	g.turnedDown(err, "was discarded")
+	for n := 1000; n < 1002; n++ { // another batch's stock stays
+		if info, err := g.Token(t.Context(), fileSerial(n)); err != nil || info.Batch != kept.Batch.ID {
+			t.Errorf("%+v, %v", info.Token, err)
+		}
+	}
 
 	r, _, err := g.importCSV(strings.ReplaceAll(tokenFile(300, 0), "SHA1", "SHA256"))
 	g.must(err)

@@ -67,6 +67,14 @@ func (l CardLayout) Label(c Cell) string {
 
 func (l CardLayout) size() int { return len(l.Columns) * l.Rows }
 
+// check returns an error unless a card can look like that.
+func (l CardLayout) check() error {
+	if len(l.Columns) == 0 || l.Rows < 1 || l.Rows > MaxCardCells || l.size() > MaxCardCells || l.Digits < 1 {
+		return fmt.Errorf("a card can't have %d columns of %d rows, %d digits in each cell", len(l.Columns), l.Rows, l.Digits)
+	}
+	return nil
+}
+
 // at is the cell at a place in reading order.
 func (l CardLayout) at(place uint8) Cell {
 	return Cell{Row: int(place) / len(l.Columns), Column: int(place) % len(l.Columns)}
@@ -322,11 +330,14 @@ func readCardInfo(r store.Reader, realm Realm, user string, now time.Time) (info
 		return info, err
 	}
 	found, err := getJSON(r, cardKey(realm.ID, user), &info.Card)
-	if err == nil && !found {
-		err = noCard(r, realm.ID, user)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return info, err
+	case !found:
+		return info, noCard(r, realm.ID, user)
+	}
+	if err := info.Layout.check(); err != nil {
+		return info, fmt.Errorf("card of %s@%s: %w", user, realm.ID, err)
 	}
 	state, err := readCardState(r, realm.ID, user)
 	if err != nil {

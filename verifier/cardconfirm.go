@@ -177,6 +177,9 @@ func lookCard(r store.Reader, realm, user string) (*cardSight, error) {
 	if err := json.Unmarshal(raw, &seen.Card); err != nil {
 		return nil, fmt.Errorf("card of %s@%s: %w", user, realm, err)
 	}
+	if err := seen.Layout.check(); err != nil {
+		return nil, fmt.Errorf("card of %s@%s: %w", user, realm, err)
+	}
 	seen.state, err = readCardState(r, realm, user)
 	return seen, err
 }

@@ -7,8 +7,8 @@ import (
 	"otpgate/internal/store"
 )
 
-// ServiceCardFallback is the state of who has no token in service, and completes
-// a log-in by cells of the confirmation card until a date.
+// ServiceCardFallback is the state of who has no token in service, and a card that
+// is to stand in for it until a date.
 const ServiceCardFallback ServiceState = "card_fallback"
 
 // Fallback is a clerk's word that cells of a user's card complete a log-in, in
@@ -30,6 +30,9 @@ func (v *Verifier) OpenFallback(ctx context.Context, by By, realm, user string, 
 	}
 	until = until.UTC().Truncate(time.Second)
 	return v.changeCard(ctx, stepOpenFallback, by, realm, user, func(tx store.Txn, info CardInfo, now time.Time) (string, error) {
+		if err := tick(tx, now); err != nil {
+			return "", err
+		}
 		switch latest := now.Add(policy.FallbackMax).UTC().Truncate(time.Second); {
 		case !until.After(now):
 			return "", refuse("give a later time", "the fallback would be over already, since %s", until.Format(time.RFC3339))
@@ -77,7 +80,10 @@ func openFallback(r store.Reader, realm Realm, user string, now time.Time) (Fall
 	if _, err := getJSON(r, fallbackKey(realm.ID, user), &f); err != nil || !now.Before(f.Until) {
 		return Fallback{}, err
 	}
-	serial, err := inService(r, realm.ID, user)
+	if f.Until.After(now.Add(realm.Card.FallbackMax)) { // opened while our clock was ahead
+		return Fallback{}, nil
+	}
+	serial, err := inService(r, realm.ID, user, now)
 	if err != nil || serial != "" {
 		return Fallback{}, err
 	}
@@ -87,7 +93,7 @@ func openFallback(r store.Reader, realm Realm, user string, now time.Time) (Fall
 // checkFallbackUser returns a Refusal if the user has, or could have, another way
 // in, or is locked.
 func checkFallbackUser(r store.Reader, realm Realm, user string, now time.Time) error {
-	serial, err := inService(r, realm.ID, user)
+	serial, err := inService(r, realm.ID, user, now)
 	if err != nil {
 		return err
 	}
@@ -105,7 +111,7 @@ func checkFallbackUser(r store.Reader, realm Realm, user string, now time.Time) 
 }
 
 // inService returns the serial of a user's token in service, "" if there is none.
-func inService(r store.Reader, realm, user string) (string, error) {
+func inService(r store.Reader, realm, user string, now time.Time) (string, error) {
 	serials, err := serialsOf(r, realm, user)
 	if err != nil {
 		return "", err
@@ -115,7 +121,7 @@ func inService(r store.Reader, realm, user string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if t.State == InService {
+		if t.stateAt(now) == InService {
 			return serial, nil
 		}
 	}

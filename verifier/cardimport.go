@@ -3,15 +3,11 @@ package verifier
 import (
 	"bytes"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"otpgate/internal/audit"
 	"otpgate/internal/store"
@@ -170,74 +166,45 @@ func readCardFile(text []byte, realm string, layout CardLayout) ([]cardLine, err
 	if len(text) > MaxCardFile {
 		return nil, refuse("split it", "the file is larger than %d MiB", MaxCardFile>>20)
 	}
-	text = bytes.TrimPrefix(text, []byte("\uFEFF")) // as spreadsheets write it
-	if !utf8.Valid(text) {
-		return nil, refuse("save it as CSV UTF-8", "the file is no UTF-8 text")
-	}
-	rows := csv.NewReader(bytes.NewReader(text))
-	rows.FieldsPerRecord = -1 // said below in our own words
-	head, err := rows.Read()
-	if err != nil {
-		return nil, refuse("its first line names the columns: user, cells, card", "the file is empty or no CSV")
-	}
-	columns, err := cardColumns(head)
+	table, err := openCSV(bytes.NewReader(text), []string{"user", "cells", "card"}, []string{"user", "cells"})
 	if err != nil {
 		return nil, err
 	}
-	c := cardReader{realm: realm, layout: layout, columns: columns, width: len(head), users: map[string]int{}, ids: map[string]int{}}
-	return c.readAll(rows)
-}
-
-// cardColumns finds the place of each column by its name.
-func cardColumns(head []string) (map[string]int, error) {
-	columns := map[string]int{}
-	for i, name := range head {
-		name = strings.ToLower(strings.TrimSpace(name))
-		if _, twice := columns[name]; twice || !slices.Contains([]string{"user", "cells", "card"}, name) {
-			return nil, refuse("there are user, cells and card, each once", "the header has a column %.40q", name)
-		}
-		columns[name] = i
-	}
-	for _, name := range []string{"user", "cells"} {
-		if _, ok := columns[name]; !ok {
-			return nil, refuse("the first line must name the columns", "the header has no column %s, only %s",
-				name, strings.Join(slices.Sorted(maps.Keys(columns)), ", "))
-		}
-	}
-	return columns, nil
+	c := cardReader{table: table, realm: realm, layout: layout, users: map[string]int{}, ids: map[string]int{}}
+	return c.readAll()
 }
 
 // cardReader checks the lines of one file.
 type cardReader struct {
-	realm   string
-	layout  CardLayout
-	columns map[string]int
-	width   int
-	users   map[string]int // the line of each
-	ids     map[string]int
-	faults  CardFaults
+	table  *csvTable
+	realm  string
+	layout CardLayout
+	users  map[string]int // the line of each
+	ids    map[string]int
+	faults CardFaults
 }
 
-func (c *cardReader) readAll(rows *csv.Reader) ([]cardLine, error) {
+func (c *cardReader) readAll() ([]cardLine, error) {
 	var lines []cardLine
 	for len(c.faults) < maxCardFaults {
-		row, err := rows.Read()
+		at, err := c.table.next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		var broken *csv.ParseError
-		if errors.As(err, &broken) {
-			c.fault(broken.StartLine, "the quotes are not those of a CSV file, and nothing behind can be read: %v", broken.Err)
+		if fault := (*EntryError)(nil); errors.As(err, &fault) {
+			c.fault(at, "%s", fault.Problem)
+			continue
+		}
+		if err != nil && len(c.faults) > 0 {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("card file: %w", err)
+			return nil, err
 		}
 		if len(lines) == MaxCardImport {
 			return nil, refuse("split it", "the file has more than %d cards", MaxCardImport)
 		}
-		at, _ := rows.FieldPos(0)
-		lines = append(lines, c.line(at, row))
+		lines = append(lines, c.line(at))
 	}
 	switch {
 	case len(c.faults) > 0:
@@ -249,20 +216,11 @@ func (c *cardReader) readAll(rows *csv.Reader) ([]cardLine, error) {
 }
 
 // line checks one line. What it returns is of use only if it has no fault.
-func (c *cardReader) line(at int, row []string) cardLine {
-	if len(row) != c.width {
-		c.fault(at, "it has %d fields, and the header %d", len(row), c.width)
-		return cardLine{}
-	}
-	field := func(name string) string {
-		if i, ok := c.columns[name]; ok {
-			return strings.TrimSpace(row[i])
-		}
-		return ""
-	}
+func (c *cardReader) line(at int) cardLine {
+	field := func(name string) string { return strings.Clone(c.table.field(name)) }
 	l := cardLine{line: at, digits: Normalise(field("cells")), NewCard: NewCard{Realm: c.realm, User: field("user"), ID: field("card")}}
 	if err := CheckUserName(l.User); err != nil {
-		c.refused(at, err)
+		c.fault(at, "%s", err)
 	} else {
 		c.once(at, c.users, l.User, "the user")
 	}
@@ -270,7 +228,7 @@ func (c *cardReader) line(at int, row []string) cardLine {
 		l.ID = newCardID()
 	}
 	if err := checkCardID(l.ID); err != nil {
-		c.refused(at, err)
+		c.fault(at, "%s", err)
 	} else {
 		c.once(at, c.ids, l.ID, "card")
 	}
@@ -291,8 +249,6 @@ func (c *cardReader) once(at int, seen map[string]int, value, what string) {
 	}
 	seen[value] = at
 }
-
-func (c *cardReader) refused(at int, err error) { c.fault(at, "%s", err) }
 
 func (c *cardReader) fault(at int, format string, args ...any) {
 	c.faults = append(c.faults, CardFault{Line: at, Problem: fmt.Sprintf(format, args...)})

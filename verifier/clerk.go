@@ -47,10 +47,10 @@ func (by By) because(s step) error {
 	return nil
 }
 
-// andWhy is what a step did, with the clerk's reason.
+// andWhy is what a step did, with the clerk's reason; either may be "".
 func (by By) andWhy(did string) string {
-	if by.Reason == "" {
-		return did
+	if did == "" || by.Reason == "" {
+		return did + by.Reason
 	}
 	return did + "; " + by.Reason
 }
@@ -88,7 +88,7 @@ func (v *Verifier) Suspend(ctx context.Context, by By, serial string) (Token, Re
 	if err := by.because(stepSuspend); err != nil {
 		return Token{}, Receipt{}, err
 	}
-	return v.change(ctx, stepSuspend, by, serial, func(store.Txn, Token) (TokenState, error) { return TokenSuspended, nil })
+	return v.change(ctx, stepSuspend, by, serial, "", func(store.Txn, Token) (TokenState, error) { return TokenSuspended, nil })
 }
 
 // Resume takes a suspended token back to where it was, and opens a lock that
@@ -98,7 +98,7 @@ func (v *Verifier) Resume(ctx context.Context, by By, serial string) (Token, Rec
 	if err := by.because(stepResume); err != nil {
 		return Token{}, Receipt{}, err
 	}
-	return v.change(ctx, stepResume, by, serial, func(tx store.Txn, t Token) (TokenState, error) {
+	return v.change(ctx, stepResume, by, serial, "", func(tx store.Txn, t Token) (TokenState, error) {
 		return t.Before, openLocks(tx, t.Realm, t.User)
 	})
 }
@@ -133,8 +133,8 @@ func (v *Verifier) MarkUnusable(ctx context.Context, by By, serial string, why C
 	if err != nil {
 		return Token{}, Receipt{}, err
 	}
-	by.Reason = by.andWhy(strings.ReplaceAll(string(why), "_", " "))
-	return v.change(ctx, stepUnusable, by, serial, func(store.Txn, Token) (TokenState, error) { return state, nil })
+	cause := strings.ReplaceAll(string(why), "_", " ")
+	return v.change(ctx, stepUnusable, by, serial, cause, func(store.Txn, Token) (TokenState, error) { return state, nil })
 }
 
 // Release ends a token for good and destroys its key.
@@ -142,5 +142,5 @@ func (v *Verifier) Release(ctx context.Context, by By, serial string) (Token, Re
 	if err := by.because(stepRelease); err != nil {
 		return Token{}, Receipt{}, err
 	}
-	return v.change(ctx, stepRelease, by, serial, func(store.Txn, Token) (TokenState, error) { return Released, nil })
+	return v.change(ctx, stepRelease, by, serial, "", func(store.Txn, Token) (TokenState, error) { return Released, nil })
 }

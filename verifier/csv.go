@@ -1,9 +1,7 @@
 package verifier
 
 import (
-	"bufio"
 	"encoding/base32"
-	"encoding/csv"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,17 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"otpgate/verifier/otp"
 )
-
-// maxTokenLine bounds a line of a token file in bytes: the longest key in
-// hexadecimal has 256 digits, and a name 255 bytes.
-const maxTokenLine = 4 << 10
-
-// csvRead is what the CSV reader may read ahead of the line it returns.
-const csvRead = 4 << 10
 
 // The columns of a token file. Those of the first row must be there, and one of
 // the secrets.
@@ -50,128 +40,57 @@ var (
 // last: a *Refusal, or what r returned.
 func ReadCSV(r io.Reader) iter.Seq2[Imported, error] {
 	return func(yield func(Imported, error) bool) {
-		in := &lineLimit{r: skipBOM(r), left: maxTokenLine + csvRead}
-		rows := csv.NewReader(in)
-		rows.FieldsPerRecord, rows.ReuseRecord = -1, true // said below in our own words
-		c, err := readCSVHeader(rows)
+		table, err := openCSV(r, slices.Concat(csvNeeded, csvSecrets, csvOthers), csvNeeded)
 		if err != nil {
-			yield(Imported{}, csvFault(err))
+			yield(Imported{}, err)
+			return
+		}
+		secret, err := secretColumn(table)
+		if err != nil {
+			yield(Imported{}, err)
 			return
 		}
 		for {
-			in.left = maxTokenLine + csvRead
-			row, err := rows.Read()
+			var t Imported
+			line, err := table.next()
 			if errors.Is(err, io.EOF) {
 				return
 			}
-			if err != nil {
-				yield(Imported{}, csvFault(err))
+			if err == nil {
+				t, err = readTokenLine(table, line, secret)
+			}
+			fault := (*EntryError)(nil)
+			if !yield(t, err) || err != nil && !errors.As(err, &fault) {
 				return
 			}
-			line, _ := rows.FieldPos(0)
-			if !yield(c.token(line, row)) {
-				return
-			}
 		}
 	}
 }
 
-// skipBOM drops the mark that spreadsheets put before UTF-8.
-func skipBOM(r io.Reader) io.Reader {
-	b := bufio.NewReader(r)
-	if head, err := b.Peek(3); err == nil && string(head) == "\uFEFF" {
-		_, _ = b.Discard(3) // they are there
-	}
-	return b
-}
-
-var errLongLine = errors.New("line too long")
-
-// lineLimit lets at most left bytes through: the CSV reader holds a whole line,
-// and a quoted field may run on over many.
-type lineLimit struct {
-	r    io.Reader
-	left int
-}
-
-// Read implements io.Reader.
-func (l *lineLimit) Read(p []byte) (int, error) {
-	if l.left == 0 {
-		return 0, errLongLine
-	}
-	n, err := l.r.Read(p[:min(len(p), l.left)])
-	l.left -= n
-	return n, err
-}
-
-// csvFault says in words why the file can't be read on.
-func csvFault(err error) error {
-	var broken *csv.ParseError
-	switch {
-	case errors.Is(err, errLongLine):
-		return refuse("a quote that isn't closed makes one of many", "a line of the file is longer than %d bytes", maxTokenLine)
-	case errors.As(err, &broken):
-		return refuse("nothing behind it can be read", "line %d: the quotes are not those of a CSV file", broken.Line)
-	}
-	return err
-}
-
-// csvColumns is the place of each column, and how many there are.
-type csvColumns struct {
-	at     map[string]int
-	width  int
-	secret string
-}
-
-func readCSVHeader(rows *csv.Reader) (csvColumns, error) {
-	c := csvColumns{at: map[string]int{}}
-	head, err := rows.Read()
-	if errors.Is(err, io.EOF) {
-		return c, refuse("its first line names the columns", "the file is empty")
-	}
-	if err != nil {
-		return c, err
-	}
-	c.width = len(head)
-	known := slices.Concat(csvNeeded, csvSecrets, csvOthers)
-	for i, name := range head {
-		name = strings.ToLower(strings.TrimSpace(name))
-		if _, twice := c.at[name]; twice || !slices.Contains(known, name) {
-			return c, refuse("the columns are "+strings.Join(known, ", ")+", each once", "the first line has a column %.40q", name)
+// secretColumn is the name of the column with the keys, which says how they are
+// written.
+func secretColumn(table *csvTable) (name string, err error) {
+	for _, column := range csvSecrets {
+		if _, there := table.at[column]; !there {
+			continue
 		}
-		c.at[name] = i
-		if slices.Contains(csvSecrets, name) {
-			if c.secret != "" {
-				return c, refuse("leave one of them out", "the file has the secrets twice, as %s and %s", c.secret, name)
-			}
-			c.secret = name
+		if name != "" {
+			return "", refuse("leave one of them out", "the file has the secrets twice, as %s and %s", name, column)
 		}
+		name = column
 	}
-	for _, name := range csvNeeded {
-		if _, ok := c.at[name]; !ok {
-			return c, refuse("the first line names the columns", "the file has no column %s", name)
-		}
+	if name == "" {
+		return "", refuse("the column's name says how they are written", "the file has no column secret_hex or secret_base32")
 	}
-	if c.secret == "" {
-		return c, refuse("the column's name says how they are written", "the file has no column secret_hex or secret_base32")
-	}
-	return c, nil
+	return name, nil
 }
 
-// token reads one line.
-func (c csvColumns) token(line int, row []string) (Imported, error) {
-	if len(row) != c.width {
-		return Imported{}, &EntryError{Line: line, Problem: fmt.Sprintf("it has %d fields, and the first line %d", len(row), c.width)}
-	}
-	field := func(name string) string {
-		if i, ok := c.at[name]; ok {
-			return strings.TrimSpace(row[i])
-		}
-		return ""
-	}
+// readTokenLine reads the line that table is at.
+func readTokenLine(table *csvTable, line int, secret string) (Imported, error) {
+	field := table.field
 	t := Imported{Line: line, Serial: strings.Clone(field("serial")), User: strings.Clone(field("user"))}
 	for _, read := range []func() error{
-		func() error { return t.readKey(c.secret, field(c.secret)) },
+		func() error { return t.readKey(secret, field(secret)) },
 		func() error { return t.readParams(field) },
 		func() error { return t.readHistory(field) },
 	} {
@@ -230,9 +149,6 @@ func (t *Imported) readHistory(field func(string) string) (err error) {
 		if t.Made, err = time.Parse(time.DateOnly, text); err != nil {
 			return fmt.Errorf("made is %.20q, and must be a day like 2026-11-24", text)
 		}
-	}
-	if !utf8.ValidString(t.User) {
-		return errors.New("its user is no UTF-8 text: save the file as CSV UTF-8")
 	}
 	return nil
 }

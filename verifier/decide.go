@@ -130,9 +130,6 @@ func (d *deciding) standing() (Outcome, string) {
 		if t.eligible {
 			return "", ""
 		}
-		if t.State == InService && t.outlived(d.now) {
-			return NoToken, "the token expired on " + stamp(t.NotAfter.Unix())
-		}
 		has[t.State] = true
 	}
 	switch {
@@ -140,6 +137,9 @@ func (d *deciding) standing() (Outcome, string) {
 		return Suspended, "the token is suspended"
 	case has[Issued] || has[Assigned]:
 		return NotInService, "the token was issued but never started"
+	}
+	if has[Expired] {
+		return NoToken, "the token has expired"
 	}
 	return NoToken, "the user has no usable token"
 }
@@ -151,7 +151,7 @@ func (t *seenToken) right() (step int64, ok bool) {
 			return s, true
 		}
 	}
-	if t.hits.pair > t.state.Last {
+	if t.hits.pair > t.lowest() {
 		return t.hits.pair, true
 	}
 	return 0, false
@@ -243,7 +243,7 @@ func (d *deciding) countWrong() (decision, error) {
 			return decision{}, err
 		}
 	}
-	d.user.Row = d.user.Row.fail(d.realm.Lockout, d.now)
+	d.user.Row, d.user.Unlocker = d.user.Row.fail(d.realm.Lockout, d.now), 0
 	d.user.LongRun = d.user.LongRun.fail(d.realm.Lockout.LongRun, d.now)
 	if err := d.putUser(); err != nil {
 		return decision{}, err
@@ -260,7 +260,7 @@ func (d *deciding) countWrong() (decision, error) {
 	if out.Locked {
 		out.reason += "; locked now"
 	} else {
-		out.TriesLeft = min(left, d.user.triesLeft(d.realm.Lockout))
+		out.TriesLeft = min(left, d.user.triesLeft(d.realm.Lockout, d.now))
 	}
 	if len(d.open) == 1 {
 		out.Serial = d.open[0].Serial
@@ -276,7 +276,7 @@ func (d *deciding) refuse(outcome Outcome, reason string) (decision, error) {
 	}
 	out := decision{Result: Result{Outcome: outcome, Locked: outcome == Locked, At: d.now}, reason: reason + watched}
 	if outcome == Replayed { // as after a wrong one: a page must not tell the two apart
-		out.TriesLeft = d.user.triesLeft(d.realm.Lockout)
+		out.TriesLeft = d.user.triesLeft(d.realm.Lockout, d.now)
 	}
 	if outcome == NoUser || outcome == NoToken {
 		out.alarm, err = d.countInRealm()

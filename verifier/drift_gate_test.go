@@ -1,6 +1,7 @@
 package verifier_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -22,7 +23,9 @@ func TestNextCodeIsWanted(t *testing.T) {
 	}{
 		"the next code":           {time.Minute, off, verifier.Accepted},
 		"the one after it":        {2 * time.Minute, off, verifier.Accepted},
-		"the third, too late":     {4 * time.Minute, off, verifier.NextCode},
+		"the third":               {3 * time.Minute, off, verifier.NextCode},
+		"in time, though late":    {3 * time.Minute, off - 1, verifier.Accepted},
+		"too late":                {3*time.Minute + time.Second, off - 2, verifier.NextCode},
 		"the same again":          {10 * time.Second, off, verifier.NextCode},
 		"a code of another place": {time.Minute, off + 30, verifier.NextCode},
 	} {
@@ -166,9 +169,108 @@ func TestNobodyPassesWhileOurClockIsBehind(t *testing.T) {
 	if _, err := g.try("hanako", g.code("T1", 0)); !errors.Is(err, verifier.ErrClockBehind) {
 		t.Errorf("after a restart: %v", err)
 	}
+	if _, _, err := g.Resync(t.Context(), because("run off"), "T1", g.code("T1", 0), g.code("T1", 1)); !errors.Is(err, verifier.ErrClockBehind) {
+		t.Errorf("resynchronised: %v", err)
+	}
 	g.advance(time.Minute)
 	g.must(g.Ready(t.Context()))
 	g.expect("hanako", g.code("T1", 1), verifier.Accepted)
+}
+
+// A clock that was far ahead, by mistake, doesn't shut the gateway for years.
+func TestAClerkAcceptsTheClock(t *testing.T) {
+	g := newGate(t)
+	g.newToken("hanako", "T1")
+	g.newToken("taro", "T2")
+	var why *verifier.Refusal
+	if _, err := g.AcceptClock(t.Context(), because("no need")); !errors.As(err, &why) {
+		t.Errorf("accepted a clock that isn't behind: %v", err)
+	}
+	const ahead = 10 * 365 * 24 * time.Hour
+	g.advance(ahead)
+	g.expect("hanako", g.code("T1", 0), verifier.Accepted)
+	g.advance(-ahead)
+	if _, err := g.try("taro", g.code("T2", 0)); !errors.Is(err, verifier.ErrClockBehind) {
+		t.Fatalf("%v", err)
+	}
+	if _, err := g.AcceptClock(t.Context(), verifier.By{Who: "root"}); !errors.As(err, &why) {
+		t.Errorf("without a reason: %v", err)
+	}
+	receipt, err := g.AcceptClock(t.Context(), because("the time server was wrong"))
+	if err != nil || g.log.last().Event != "clock.accept" || g.log.last().Receipt != receipt.Number {
+		t.Fatalf("%v, in the log %+v", err, g.log.last())
+	}
+	g.must(g.Ready(t.Context()))
+	g.expect("taro", g.code("T2", 0), verifier.Accepted)
+	if r, err := g.try("hanako", g.code("T1", 0)); err != nil || r.Outcome == verifier.Accepted {
+		t.Errorf("a token whose last step is ten years ahead: %v, %v", r.Outcome, err)
+	}
+}
+
+func TestAReplayTellsNoMoreThanAWrongCode(t *testing.T) {
+	g := newGate(t)
+	g.setLockout(verifier.Lockout{Consecutive: 10, LongRun: 30})
+	g.newToken("hanako", "T1")
+	for range 3 {
+		for range 9 {
+			g.expect("hanako", g.wrong("T1"), verifier.Wrong)
+		}
+		g.expect("hanako", g.code("T1", 0), verifier.Accepted)
+		g.advance(time.Hour)
+	}
+	for _, later := range []time.Duration{0, 20 * 7 * 24 * time.Hour} {
+		g.advance(later)
+		g.expect("hanako", g.code("T1", 0), verifier.Accepted)
+		wrong := g.expect("hanako", g.wrong("T1"), verifier.Wrong)
+		replayed := g.expect("hanako", g.code("T1", 0), verifier.Replayed)
+		if wrong.TriesLeft != replayed.TriesLeft || wrong.TriesLeft < 1 {
+			t.Errorf("%v later: %d tries left after a wrong code, %d after a replay", later, wrong.TriesLeft, replayed.TriesLeft)
+		}
+	}
+}
+
+func TestGuessesAtNobodyCountInTheRealm(t *testing.T) {
+	g := newGate(t)
+	g.setLockout(verifier.Lockout{Consecutive: 10, RealmAlarm: 10})
+	g.addUser("bare")
+	for range 10 {
+		g.expect("bare", "123456", verifier.NoToken)
+	}
+	if g.alarms() != 1 {
+		t.Errorf("%d alarms", g.alarms())
+	}
+}
+
+// However wide the interval: so many codes are accepted at once, and no more.
+func TestAtMostFiveCandidates(t *testing.T) {
+	for _, idle := range []time.Duration{0, 30 * 24 * time.Hour, 400 * 24 * time.Hour} {
+		accepted := 0
+		for offset := int64(-30); offset <= 30; offset++ {
+			g := newGate(t)
+			g.newToken("hanako", "T1")
+			g.advance(idle)
+			r, err := g.try("hanako", g.code("T1", offset))
+			g.must(err)
+			if r.Outcome == verifier.Accepted {
+				accepted++
+			}
+		}
+		if accepted < 3 || accepted > 5 {
+			t.Errorf("after %v %d codes are accepted at once", idle, accepted)
+		}
+	}
+}
+
+// The outcome is in the log, though whoever asked has gone.
+func TestACallerWhoLeavesIsLogged(t *testing.T) {
+	g := newGate(t)
+	g.newToken("hanako", "T1")
+	ctx, leave := context.WithCancel(t.Context())
+	g.Records = &hookedStore{Records: g.Records, afterUpdate: leave}
+	_, err := g.Verify(ctx, verifier.Attempt{Realm: "retail", User: "hanako", Match: verifier.Typed(g.code("T1", 0)), Door: "test"})
+	if err != nil || g.log.last().Outcome != string(verifier.Accepted) {
+		t.Errorf("%v; in the log %+v", err, g.log.last())
+	}
 }
 
 func TestNothingFromBeforeARestore(t *testing.T) {
@@ -184,7 +286,7 @@ func TestNothingFromBeforeARestore(t *testing.T) {
 	g.expect("hanako", g.code("T1", 0), verifier.Accepted)
 }
 
-func TestARestoredCounterWantsTwoCodes(t *testing.T) {
+func TestOnlyAClerkFindsARestoredCounter(t *testing.T) {
 	g := newGate(t)
 	g.addUser("hanako")
 	hotp := otp.Params{Type: otp.HOTP, Algorithm: otp.SHA1, Digits: 6}
@@ -194,14 +296,97 @@ func TestARestoredCounterWantsTwoCodes(t *testing.T) {
 	g.create(verifier.NewToken{Realm: "retail", User: "hanako", Serial: "T1", InService: true, Params: hotp})
 	g.advance(time.Hour)
 	g.must(verifier.SetFloor(t.Context(), g.Records, g.now))
-	// How far it went between backup and restore, nobody knows.
-	g.expect("hanako", code("T1", 0), verifier.NextCode)
-	g.expect("hanako", code("T1", 1), verifier.Accepted)
-	g.expect("hanako", code("T1", 2), verifier.Accepted)
+	// How far it went between backup and restore, nobody knows: these may be
+	// codes that somebody has seen.
+	for count := range int64(4) {
+		g.expect("hanako", code("T1", count), verifier.Wrong)
+	}
+	if d := g.log.last().Detail; !strings.Contains(d, "token resync") {
+		t.Errorf("the log says %q", d)
+	}
+	_, _, err := g.Resync(t.Context(), because("restored"), "T1", code("T1", 7), code("T1", 8))
+	g.must(err)
+	g.expect("hanako", code("T1", 8), verifier.Replayed)
+	g.expect("hanako", code("T1", 9), verifier.Accepted)
 
 	g.advance(time.Second)
 	g.create(verifier.NewToken{Realm: "retail", User: "hanako", Serial: "T2", InService: true, Params: hotp})
 	g.expect("hanako", code("T2", 0), verifier.Accepted) // made after the restore
+}
+
+// Backup between the two codes of a pair: the second may have been used at the
+// old machine.
+func TestNoPairAcrossARestore(t *testing.T) {
+	for _, off := range []int64{-20, 20} {
+		g := newGate(t)
+		g.newToken("hanako", "T1")
+		g.expect("hanako", g.code("T1", off), verifier.NextCode)
+		g.advance(time.Minute)
+		g.must(verifier.SetFloor(t.Context(), g.Records, g.now))
+		if r, err := g.try("hanako", g.code("T1", off)); err != nil || r.Outcome == verifier.Accepted {
+			t.Errorf("%+d steps: %v, %v", off, r.Outcome, err)
+		}
+	}
+}
+
+func TestRightCodesBeforeALockOpensDontCountAfterIt(t *testing.T) {
+	g := newGate(t)
+	g.setLockout(verifier.Lockout{Consecutive: 3, UnlockCodes: 3, UnlockAfter: 30 * time.Minute})
+	g.newToken("taro", "T1")
+	lock := func() {
+		for range 3 {
+			g.expect("taro", g.wrong("T1"), verifier.Wrong)
+		}
+	}
+	lock()
+	for range 2 {
+		g.advance(time.Minute)
+		g.expect("taro", g.code("T1", 0), verifier.Locked)
+	}
+	g.advance(time.Hour) // the lock has opened by itself
+	lock()
+	g.advance(time.Minute)
+	g.expect("taro", g.code("T1", 0), verifier.Locked)
+}
+
+func TestAClockThatWasAheadGivesNothingAway(t *testing.T) {
+	g := newGate(t)
+	g.newToken("hanako", "T1")
+	g.must1(g.Verify(t.Context(), verifier.Attempt{Realm: "retail", User: "nobody", Match: verifier.Typed("1")}))
+	g.advance(-time.Hour) // behind what was decided
+	_, _, err := g.OpenFallback(t.Context(), because("lost"), "retail", "hanako", g.now.Add(time.Hour))
+	if err == nil {
+		t.Error("a fallback was opened")
+	}
+	// A stolen token can be taken out of use whatever our clock says.
+	_, _, err = g.Suspend(t.Context(), because("stolen"), "T1")
+	g.must(err)
+}
+
+// HMAC pads keys with zeros: these two show the same codes.
+func TestAKeyWithZerosBehindIsTheSame(t *testing.T) {
+	g := newGate(t)
+	g.newToken("hanako", "T1")
+	_, _, _, err := g.CreateToken(t.Context(), because("again"), verifier.NewToken{
+		Realm: "retail", User: "hanako", Serial: "T2", Params: g.Realms["retail"].OTP, Key: append(g.keys["T1"], 0, 0),
+	})
+	var why *verifier.Refusal
+	if !errors.As(err, &why) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestALockedUserCostsLittleWork(t *testing.T) {
+	g := newGate(t)
+	g.newToken("hanako", "T1")
+	g.lock("hanako", "T1")
+	compared := 0
+	r, err := g.Verify(t.Context(), verifier.Attempt{
+		Realm: "retail", User: "hanako", Match: func(string) bool { compared++; return false },
+	})
+	if err != nil || r.Outcome != verifier.Locked || compared > 10 {
+		t.Errorf("%v, %v: %d compared", r.Outcome, err, compared)
+	}
 }
 
 func TestLongRunOfWrongCodes(t *testing.T) {
@@ -435,6 +620,9 @@ func TestAClerkFindsATokenAgain(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if e := g.log.last(); e.Event != "token.resync" || e.Outcome != "refused" {
+		t.Errorf("in the log: %+v", e)
+	}
 	_, receipt, err := g.Resync(t.Context(), because("run off"), "T1", first, second)
 	if err != nil || receipt.Number == "" {
 		t.Fatalf("receipt %+v, %v", receipt, err)
@@ -444,6 +632,13 @@ func TestAClerkFindsATokenAgain(t *testing.T) {
 	g.expect("hanako", second, verifier.Replayed)
 	g.advance(2 * time.Minute)
 	g.expect("hanako", g.code("T1", off), verifier.Accepted)
+	// Nor from before a restore.
+	g.advance(time.Hour)
+	third, fourth := g.code("T1", off), g.code("T1", off+1)
+	g.must(verifier.SetFloor(t.Context(), g.Records, g.now.Add(10*time.Minute)))
+	if _, _, err := g.Resync(t.Context(), because("restored"), "T1", third, fourth); err == nil {
+		t.Error("codes from before a restore found the token")
+	}
 	// Never back: the same two again find nothing.
 	if _, _, err := g.Resync(t.Context(), because("once more"), "T1", first, second); err == nil {
 		t.Error("used codes found the token again")

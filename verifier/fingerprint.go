@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -13,7 +14,8 @@ import (
 
 // A token's key may come only once: two tokens with one key show the same codes,
 // and each would be accepted twice. So every key leaves a fingerprint, an HMAC
-// under a secret of this database, which outlives the token.
+// under a secret of this database, which outlives the token. HMAC pads a key with
+// zeros (RFC 2104 §2), so zeros at its end make no other key.
 
 const purposeFingerprint = "fingerprint secret"
 
@@ -55,7 +57,7 @@ func (v *Verifier) fingerprinter(ctx context.Context) (func(key []byte) string, 
 	}
 	return func(key []byte) string {
 		mac := hmac.New(sha256.New, secret)
-		mac.Write(key)
+		mac.Write(bytes.TrimRight(key, "\x00"))
 		return base64.RawStdEncoding.EncodeToString(mac.Sum(nil)[:16])
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -38,7 +39,7 @@ type gate struct {
 }
 
 func newGate(t testing.TB) *gate {
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	master, err := seal.CreateMaster(filepath.Join(dir, "master.key"))
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +64,20 @@ func newGate(t testing.TB) *gate {
 	g.open()
 	t.Cleanup(g.close)
 	return g
+}
+
+// memoryDir is a directory in memory, where there is one: these tests are about
+// decisions, and what needs a disk is tested in store/bolt and cmd.
+func memoryDir(t testing.TB) string {
+	if info, err := os.Stat("/dev/shm"); err != nil || !info.IsDir() {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "otpgate-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func (g *gate) open() {
@@ -169,7 +184,8 @@ func (g *gate) account(user string) verifier.Account {
 
 func (g *gate) unlock(user string) {
 	g.t.Helper()
-	g.must1(g.UnlockUser(g.t.Context(), because("form 7"), "retail", user))
+	_, _, err := g.UnlockUser(g.t.Context(), because("form 7"), "retail", user)
+	g.must(err)
 }
 
 func (g *gate) must(err error) {
@@ -196,11 +212,11 @@ type memoryLog struct {
 	fail    error
 }
 
-func (l *memoryLog) Append(_ context.Context, e audit.Entry) error {
+func (l *memoryLog) Append(ctx context.Context, e audit.Entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.fail != nil {
-		return l.fail
+	if err := errors.Join(l.fail, ctx.Err()); err != nil {
+		return err
 	}
 	l.entries = append(l.entries, e)
 	return nil
@@ -216,6 +232,7 @@ func (l *memoryLog) last() audit.Entry {
 type hookedStore struct {
 	store.Records
 	beforeUpdate func(*hookedStore)
+	afterUpdate  func()
 	fail         error
 }
 
@@ -226,7 +243,11 @@ func (s *hookedStore) Update(ctx context.Context, fn func(store.Txn) error) erro
 	if s.beforeUpdate != nil {
 		s.beforeUpdate(s)
 	}
-	return s.Records.Update(ctx, fn)
+	err := s.Records.Update(ctx, fn)
+	if s.afterUpdate != nil {
+		s.afterUpdate()
+	}
+	return err
 }
 
 // countingStore counts the records written.

@@ -3,6 +3,7 @@ package verifier
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,27 +13,68 @@ import (
 // floorKey is the record of the restore floor: unix seconds, 8 bytes, big-endian.
 func floorKey() string { return store.Key("floor") }
 
+// MaxClockAhead is how far the highest time in a backup may lie ahead of our
+// clock: two machines, each a little off. Further ahead, one of the two clocks is
+// or was wrong.
+const MaxClockAhead = 10 * time.Minute
+
 // SetFloor notes that records were restored from a backup at t. Codes that were
 // accepted between the backup and t are in no record, so nothing up to t may be
-// accepted again. The floor never falls, nor stays below the highest time at
-// which anything was decided.
+// accepted again. The floor doesn't stay below the highest time at which anything
+// was decided, unless that is more than MaxClockAhead of t: a clock that was wrong
+// by years mustn't keep everybody out for years. It never falls; see AcceptClock.
 func SetFloor(ctx context.Context, records store.Records, t time.Time) error {
 	return records.Update(ctx, func(tx store.Txn) error {
-		floor, err := readFloor(tx)
+		c, err := readClock(tx, t)
 		if err != nil {
 			return err
 		}
-		// Being behind that time is no error here: it is what the floor makes up for.
-		highest, err := highestTime(tx, t)
-		if err != nil && highest == 0 {
-			return err
+		floor := t
+		if c.Highest.After(t) && c.Behind() <= MaxClockAhead {
+			floor = c.Highest
 		}
-		seconds := max(t.Unix(), highest)
-		if !floor.IsZero() && floor.Unix() >= seconds {
+		if floor.Unix() <= c.Floor.Unix() {
 			return nil
 		}
-		return tx.Put(floorKey(), binary.BigEndian.AppendUint64(nil, uint64(seconds)))
+		return putFloor(tx, floor)
 	})
+}
+
+// ClockInfo is what our clock is held against.
+type ClockInfo struct {
+	Now     time.Time // ours
+	Highest time.Time // at which anything was decided; zero: never
+	Floor   time.Time // nothing from before it is accepted; zero: no restore
+}
+
+// Behind is how far our clock is behind the highest time; 0 if it isn't.
+func (c ClockInfo) Behind() time.Duration { return max(0, c.Highest.Sub(c.Now)) }
+
+// Stops reports whether our clock is so far behind that nothing is accepted:
+// ErrClockBehind.
+func (c ClockInfo) Stops() bool { return c.Behind() > clockTolerance }
+
+// ReadClock holds our clock, which shows now, against what is in the records.
+func ReadClock(ctx context.Context, records store.Records, now time.Time) (c ClockInfo, err error) {
+	err = records.View(ctx, func(r store.Reader) (err error) {
+		c, err = readClock(r, now)
+		return err
+	})
+	return c, err
+}
+
+func readClock(r store.Reader, now time.Time) (ClockInfo, error) {
+	// Being behind is no error here: it is what is asked for.
+	highest, err := highestTime(r, now)
+	if err != nil && !errors.Is(err, ErrClockBehind) {
+		return ClockInfo{}, err
+	}
+	floor, err := readFloor(r)
+	return ClockInfo{Now: now, Highest: unixTime(highest), Floor: floor}, err
+}
+
+func putFloor(tx store.Txn, t time.Time) error {
+	return tx.Put(floorKey(), binary.BigEndian.AppendUint64(nil, uint64(t.Unix())))
 }
 
 // readFloor returns the time of the last restore, zero if there was none.

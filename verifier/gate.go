@@ -140,6 +140,7 @@ type seenToken struct {
 	floor    int64  // unix seconds of the last restore; 0: never
 	login    uint64 // of the attempt
 	eligible bool
+	barred   bool // its user is locked, and no code opens that
 	watched  bool // lost or suspended: never accepted, but its use is noted
 	hits     hits
 }
@@ -156,6 +157,10 @@ func (v *Verifier) look(ctx context.Context, a Attempt, p passage, now time.Time
 			return err
 		}
 		seen.userExists = u != nil
+		user, err := readUserState(r, a.Realm, a.User)
+		if err != nil {
+			return err
+		}
 		serials, err := serialsOf(r, a.Realm, a.User)
 		if err != nil {
 			return err
@@ -165,7 +170,7 @@ func (v *Verifier) look(ctx context.Context, a Attempt, p passage, now time.Time
 			if err != nil {
 				return err
 			}
-			t.login = a.login()
+			t.login, t.barred = a.login(), user.barred(v.Realms[a.Realm].Lockout, now)
 			seen.tokens = append(seen.tokens, t)
 		}
 		return nil
@@ -191,7 +196,8 @@ func seeToken(r store.Reader, serial string, a Attempt, p passage, now time.Time
 	if !floor.IsZero() {
 		t.floor = floor.Unix()
 	}
-	t.raw, t.eligible = bytes.Clone(raw), p.eligible(t.Token) && !t.outlived(now)
+	t.raw, t.State = bytes.Clone(raw), t.stateAt(now)
+	t.eligible = p.eligible(t.Token)
 	t.watched = !t.eligible && len(t.Key) > 0 && (t.State == Lost || t.State == TokenSuspended)
 	t.state, err = readTokenState(r, serial)
 	return t, err

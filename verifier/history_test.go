@@ -10,8 +10,10 @@ import (
 )
 
 // What happened elsewhere must not happen here: one row for each, by the name
-// it is known under. An activation credential used twice (CVE-2026-73431)
-// belongs to the token app.
+// it is known under. Not here: an activation credential used twice
+// (CVE-2026-73431) belongs to the token app; that no client sets the clock
+// (privacyIDEA) is seen from Attempt, which has no time; failing open (Duo) is
+// TestNoDecisionWhenSomethingFails.
 func TestHistory(t *testing.T) {
 	for name, replay := range map[string]func(*testing.T, *gate){
 		"replay through resynchronisation (CVE-2019-12887)": func(t *testing.T, g *gate) {
@@ -64,12 +66,7 @@ func TestHistory(t *testing.T) {
 			if err != nil || r.Outcome != verifier.Locked {
 				t.Errorf("a locked user started a token: %v, %v", r.Outcome, err)
 			}
-			for _, door := range []string{"radius", "oidc", "api"} {
-				r, err := g.Verify(t.Context(), verifier.Attempt{Realm: "retail", User: "hanako", Match: verifier.Typed(g.code("T1", 0)), Door: door})
-				if err != nil || r.Outcome != verifier.Locked {
-					t.Errorf("%s let a locked user pass: %v, %v", door, r.Outcome, err)
-				}
-			}
+			g.never(g.code("T1", 0))
 		},
 		"an empty code is right (privacyIDEA 5876)": func(t *testing.T, g *gate) {
 			g.expect("hanako", g.code("T1", 0), verifier.Accepted)

@@ -71,13 +71,19 @@ type userState struct {
 	Unlocker uint8 // right codes in a row while locked; see Lockout.UnlockCodes
 }
 
-// triesLeft is how many more wrong codes don't lock the user.
-func (u userState) triesLeft(l Lockout) int {
+// barred says that the user is locked, and that no code can open the lock.
+func (u userState) barred(l Lockout, now time.Time) bool {
+	return u.LongRun.LockedAt != 0 || l.UnlockCodes == 0 && u.Row.afterTime(l, now).locked()
+}
+
+// triesLeft is how many wrong codes in a row a user who isn't locked has left:
+// one at least, though the policy may have become stricter meanwhile.
+func (u userState) triesLeft(l Lockout, now time.Time) int {
 	left := l.Consecutive - int(u.Row.Failures)
 	if l.LongRun > 0 {
-		left = min(left, l.LongRun-u.LongRun.sum())
+		left = min(left, l.LongRun-u.LongRun.turn(now.Unix()/week).sum())
 	}
-	return left
+	return max(1, left)
 }
 
 // realmState is the hot record of a realm.

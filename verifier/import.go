@@ -2,7 +2,6 @@ package verifier
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -201,7 +200,7 @@ func (v *Verifier) newImport(ctx context.Context, by By, o ImportOptions) (*impo
 	i := &importing{
 		Verifier: v, by: by, options: o, now: v.Now(), hash: maphash.MakeSeed(), seen: map[uint64]struct{}{}, users: map[uint64]int{},
 	}
-	i.options.File = printable(o.File[:min(len(o.File), maxFileName)])
+	i.options.File = printable(o.File)
 	if o.Realm != "" {
 		realm, err := v.realm(o.Realm)
 		if err != nil {
@@ -215,8 +214,14 @@ func (v *Verifier) newImport(ctx context.Context, by By, o ImportOptions) (*impo
 	return i, err
 }
 
-// printable is name without what could move a cursor.
+// printable is name, cut between two characters where it is too long, without
+// what could move a cursor.
 func printable(name string) string {
+	end := min(len(name), maxFileName)
+	for end > 0 && end < len(name) && !utf8.RuneStart(name[end]) {
+		end--
+	}
+	name = name[:end]
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsGraphic(r) {
 			return '?'
@@ -239,6 +244,7 @@ func (i *importing) verdict() error {
 
 // stage reads the file to its end.
 func (i *importing) stage(ctx context.Context, source iter.Seq2[Imported, error]) error {
+	defer i.tidy()
 	for t, err := range source {
 		var entry *EntryError
 		c := candidate{Imported: t}
@@ -253,7 +259,6 @@ func (i *importing) stage(ctx context.Context, source iter.Seq2[Imported, error]
 		if c.problem == "" {
 			c.problem = i.prepare(&c)
 		}
-		c.tidy()
 		if i.slice = append(i.slice, c); len(i.slice) == importSlice {
 			if err := i.flush(ctx); err != nil {
 				return err
@@ -263,19 +268,23 @@ func (i *importing) stage(ctx context.Context, source iter.Seq2[Imported, error]
 	return i.flush(ctx)
 }
 
-// tidy leaves what may be told of a token.
-func (c *candidate) tidy() {
-	clear(c.Key)
-	c.Key = nil
-	if CheckSerial(c.Serial) != nil {
-		c.Serial = ""
-	}
-	if CheckUserName(c.User) != nil {
-		c.User = ""
+// tidy leaves what may be told of the tokens in the slice.
+func (i *importing) tidy() {
+	for n := range i.slice {
+		c := &i.slice[n]
+		clear(c.Key)
+		c.Key = nil
+		if CheckSerial(c.Serial) != nil {
+			c.Serial = ""
+		}
+		if CheckUserName(c.User) != nil {
+			c.User = ""
+		}
 	}
 }
 
-// prepare checks what the file alone can show, and makes the token.
+// prepare checks what the file alone can show, and makes the token, all but its
+// sealed key.
 func (i *importing) prepare(c *candidate) (problem string) {
 	if problem := i.checkFile(c); problem != "" {
 		return problem
@@ -308,9 +317,6 @@ func (i *importing) prepare(c *candidate) (problem string) {
 	}
 	if err := t.move(stepImport, to, i.now); err != nil {
 		return err.Error()
-	}
-	if !i.options.DryRun {
-		i.sealKey(&t, c.Key)
 	}
 	c.staged.Token, c.staged.State = t, importedState(c.Imported, i.now)
 	return ""
@@ -394,6 +400,7 @@ func (i *importing) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.tidy()
 	for n, c := range i.slice {
 		if problems[n] != "" {
 			i.report.Faults++
@@ -419,7 +426,7 @@ func (i *importing) checkStored(r store.Reader, c candidate) (problem string, er
 	if c.User == "" || limit == 0 {
 		return "", nil
 	}
-	live, err := liveTokens(r, i.realm.ID, c.User)
+	live, err := liveTokens(r, i.realm.ID, c.User, i.now)
 	if has := len(live) + c.before; has >= limit {
 		problem = fmt.Sprintf("%s@%s has %d with those of the file, and realm %s allows %d (tokens_per_user)", c.User, i.realm.ID, has, i.realm.ID, limit)
 	}
@@ -436,7 +443,9 @@ func serialTaken(r store.Reader, serial string) (bool, error) {
 	return false, nil
 }
 
-// put puts the slice aside.
+// put puts the slice aside. Keys are sealed here and not when they are read: a
+// file may come slowly, and what was sealed long ago a rotation of keys no longer
+// waits for.
 func (i *importing) put(tx store.Txn, problems []string) error {
 	for n, c := range i.slice {
 		if problems[n] != "" {
@@ -445,6 +454,7 @@ func (i *importing) put(tx store.Txn, problems []string) error {
 		if err := claimKey(tx, c.staged.Fingerprint, c.Serial); err != nil {
 			return err
 		}
+		i.sealKey(&c.staged.Token, c.Key)
 		if err := putJSON(tx, stagedKey(c.Serial), c.staged); err != nil {
 			return err
 		}
@@ -501,8 +511,11 @@ func (v *Verifier) land(ctx context.Context, b *Batch, progress func(landed, tok
 func someStaged(r store.Reader) (staged []stagedToken, err error) {
 	err = r.Scan(store.Prefix("staged"), func(key string, value []byte) error {
 		var s stagedToken
-		if err := json.Unmarshal(value, &s); err != nil {
-			return fmt.Errorf("record %q: %w", key, err)
+		if err := decodeJSON(key, value, &s); err != nil {
+			return fmt.Errorf("%w: %w", errStuck, err)
+		}
+		if key != stagedKey(s.Token.Serial) { // it would stay, and come again
+			return fmt.Errorf("%w: record %q is that of token %q", errStuck, key, s.Token.Serial)
 		}
 		if staged = append(staged, s); len(staged) == importSlice {
 			return store.ErrStopScan
@@ -519,7 +532,7 @@ func (v *Verifier) landOne(tx store.Txn, s stagedToken) error {
 	// Sealed anew, it can't be missed by a rotation of keys that has been here.
 	key, err := v.openKey(&t)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errStuck, err)
 	}
 	v.sealKey(&t, key)
 	clear(key)

@@ -274,7 +274,7 @@ func give(tx store.Txn, realm Realm, t Token, software bool, now time.Time) erro
 	if err != nil {
 		return err
 	}
-	live, err := liveTokens(tx, realm.ID, t.User)
+	live, err := liveTokens(tx, realm.ID, t.User, now)
 	if err != nil {
 		return err
 	}
@@ -298,7 +298,7 @@ func give(tx store.Txn, realm Realm, t Token, software bool, now time.Time) erro
 }
 
 // liveTokens are the tokens that a user has.
-func liveTokens(r store.Reader, realm, user string) ([]Token, error) {
+func liveTokens(r store.Reader, realm, user string, now time.Time) ([]Token, error) {
 	serials, err := serialsOf(r, realm, user)
 	if err != nil {
 		return nil, err
@@ -309,7 +309,7 @@ func liveTokens(r store.Reader, realm, user string) ([]Token, error) {
 		if err != nil {
 			return nil, err
 		}
-		if t.State.live() {
+		if t.stateAt(now).live() {
 			live = append(live, t)
 		}
 	}
@@ -337,7 +337,7 @@ func (r Realm) cooledDown(u User, live []Token, now time.Time) error {
 		}
 	}
 	until := u.SoftwareIssued.Add(r.ReissueCooldown)
-	if u.SoftwareIssued.IsZero() || !now.Before(until) {
+	if u.SoftwareIssued.IsZero() || !now.Before(until) || u.SoftwareIssued.After(now) { // the last: our clock was ahead then
 		return nil
 	}
 	return refuse("wait until then; reissue_cooldown in gateway.yaml is the policy",

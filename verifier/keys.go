@@ -24,10 +24,15 @@ func getJSON(r store.Reader, key string, out any) (found bool, err error) {
 	if err != nil || b == nil {
 		return false, err
 	}
-	if err := json.Unmarshal(b, out); err != nil {
-		return false, fmt.Errorf("record %q: %w", key, err)
+	return true, decodeJSON(key, b, out)
+}
+
+// decodeJSON decodes the value of the record at key into out.
+func decodeJSON(key string, value []byte, out any) error {
+	if err := json.Unmarshal(value, out); err != nil {
+		return fmt.Errorf("record %q: %w", key, err)
 	}
-	return true, nil
+	return nil
 }
 
 func putJSON(tx store.Txn, key string, record any) error {

@@ -2,6 +2,7 @@ package verifier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,8 @@ const (
 	stepUnlock     step = "user.unlock"
 	stepGroups     step = "user.groups"
 	stepRemoveUser step = "user.remove"
+
+	stepClock step = "clock.accept"
 )
 
 // noToken is where a token comes from.
@@ -160,6 +163,11 @@ func (v *Verifier) do(ctx context.Context, by By, fn func(tx store.Txn, now time
 	var entry audit.Entry
 	err := v.Records.Update(ctx, func(tx store.Txn) (err error) {
 		now := v.Now()
+		// With our clock behind, a clerk can still take a stolen token out of
+		// use; steps that the time decides ask tick themselves.
+		if err := tick(tx, now); err != nil && !errors.Is(err, ErrClockBehind) {
+			return err
+		}
 		if entry, err = fn(tx, now); err != nil {
 			return err
 		}
@@ -172,9 +180,9 @@ func (v *Verifier) do(ctx context.Context, by By, fn func(tx store.Txn, now time
 	return receipt, v.record(ctx, by, receipt, entry)
 }
 
-// change makes a step of one token. to says where it leads, and writes what
-// else follows.
-func (v *Verifier) change(ctx context.Context, s step, by By, serial string, to func(store.Txn, Token) (TokenState, error)) (Token, Receipt, error) {
+// change makes a step of one token. did says what it did, if the step alone
+// doesn't; to, where it leads, and it writes what else follows.
+func (v *Verifier) change(ctx context.Context, s step, by By, serial, did string, to func(store.Txn, Token) (TokenState, error)) (Token, Receipt, error) {
 	var t Token
 	receipt, err := v.do(ctx, by, func(tx store.Txn, now time.Time) (entry audit.Entry, err error) {
 		if t, err = readToken(tx, serial); err != nil {
@@ -190,8 +198,8 @@ func (v *Verifier) change(ctx context.Context, s step, by By, serial string, to 
 		if err := t.move(s, state, now); err != nil {
 			return entry, err
 		}
-		t.Reason = by.Reason
-		return s.on(t, by.Reason), putToken(tx, t)
+		t.Reason = by.andWhy(did)
+		return s.on(t, t.Reason), putToken(tx, t)
 	})
 	return t, receipt, err
 }

@@ -40,6 +40,10 @@ func (v *Verifier) match(realm Realm, seen *sight, match Match, now time.Time) e
 			continue
 		}
 		key, err := v.openKey(&t.Token)
+		if err != nil && !t.eligible {
+			v.Log.Error("a token that is watched can't be", "serial", t.Serial, "err", err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -68,14 +72,16 @@ func (t *seenToken) find(key []byte, match Match, now int64) hits {
 			h.accept = append(h.accept, s)
 		}
 	}
-	if w := t.state.Wanted; now <= w.Until && w.Login == t.login {
+	// The first code of a pair that was begun before a restore doesn't count: the
+	// second may have been used since.
+	if w := t.state.Wanted; now <= w.Until && w.Login == t.login && w.Until-int64(t.pairTime()/time.Second) >= t.floor {
 		for s := w.Step + 1; s <= w.Step+t.nextSteps(); s++ {
 			if match(g.Code(s)) {
 				h.pair = s
 			}
 		}
 	}
-	if len(h.accept) > 0 || h.used || h.pair != noStep || !t.eligible {
+	if len(h.accept) > 0 || h.used || h.pair != noStep || !t.eligible || t.barred {
 		return h
 	}
 	from, to := t.search(now)
@@ -94,7 +100,7 @@ func (t *seenToken) find(key []byte, match Match, now int64) hits {
 // above lowest.
 func (t *seenToken) window(now int64) (first, last int64) {
 	if t.hotp() {
-		if t.restored() { // how far the counter went since the backup, nobody knows
+		if t.restored() {
 			return 0, -1
 		}
 		return t.state.Last + 1, t.state.Last + lookAhead
@@ -106,9 +112,13 @@ func (t *seenToken) window(now int64) (first, last int64) {
 // looked for.
 func (t *seenToken) search(now int64) (first, last int64) {
 	if t.hotp() {
+		if t.restored() {
+			return 0, -1
+		}
 		return t.state.Last + 1, t.state.Last + resyncAhead
 	}
-	return t.clock().search(t.Params, now, t.state.UsedAt != 0)
+	// A phone's clock doesn't lie in a drawer for a year.
+	return t.clock().search(t.Params, now, t.state.UsedAt != 0 || t.Carrier == Software)
 }
 
 // nextSteps is how many steps after the first code of a pair the second one may
@@ -148,12 +158,11 @@ func (t *seenToken) lowest() int64 {
 	return max(t.state.Last, stepAt(t.Params, float64(t.floor)+hi))
 }
 
-// outlived says that the time which its maker gave it is over.
-func (t *Token) outlived(now time.Time) bool { return !t.NotAfter.IsZero() && now.After(t.NotAfter) }
-
-// restored says that the token was in the backup and was not used since.
+// restored says that this is a counter from a backup, not used since. How far it
+// went between the two, nobody knows, so a code of it may be one that was used:
+// only a clerk finds it again (Resync).
 func (t *seenToken) restored() bool {
-	return t.floor != 0 && max(t.state.UsedAt, t.Created.Unix()) < t.floor
+	return t.hotp() && t.floor != 0 && max(t.state.UsedAt, t.Created.Unix()) < t.floor
 }
 
 // clock is what is known of the token's clock: what was learnt, else that it
@@ -173,26 +182,45 @@ func (t *seenToken) clock() clock {
 // an operator has to know who set a token up with the wrong ones.
 func (t *seenToken) misconfigured(key []byte, match Match, now int64) string {
 	const around = 2 // steps
-	if t.hotp() {
-		return ""
+	if t.restored() {
+		return "; a counter from before a restore: otpgate token resync finds it again"
 	}
+	middle := float64(now) + t.clock().middle()
 	for _, algorithm := range []otp.Algorithm{otp.SHA1, otp.SHA256, otp.SHA512} {
-		for _, period := range []int{30, 60} {
+		for _, period := range t.periods() {
 			p := t.Params
 			p.Algorithm, p.Period = algorithm, period
 			if p == t.Params {
 				continue
 			}
-			g, middle := otp.NewGenerator(key, p), stepAt(p, float64(now))
-			for s := middle - around; s <= middle+around; s++ {
+			g, from, to := otp.NewGenerator(key, p), t.state.Last+1, t.state.Last+lookAhead
+			if !t.hotp() {
+				from, to = stepAt(p, middle)-around, stepAt(p, middle)+around
+			}
+			for s := from; s <= to; s++ {
 				if match(g.Code(s)) {
-					return fmt.Sprintf("; it would be right for %s and %d s, and the token is set to %s and %d s",
-						algorithm, period, t.Params.Algorithm, t.Params.Period)
+					return fmt.Sprintf("; it would be right for %s, and the token is set to %s", settings(p), settings(t.Params))
 				}
 			}
 		}
 	}
 	return ""
+}
+
+// periods are those that tokens are set to, in seconds.
+func (t *seenToken) periods() []int {
+	if t.hotp() {
+		return []int{t.Params.Period}
+	}
+	return []int{30, 60}
+}
+
+// settings are p in words.
+func settings(p otp.Params) string {
+	if p.Type == otp.HOTP {
+		return string(p.Algorithm)
+	}
+	return fmt.Sprintf("%s and %d s", p.Algorithm, p.Period)
 }
 
 func abs(n int64) int64 { return max(n, -n) }

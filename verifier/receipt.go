@@ -29,10 +29,24 @@ type Receipt struct {
 // firstReceipt makes the numbers seven digits long from the first on.
 const firstReceipt = 1_000_000
 
+func receiptKey() string { return store.Key("receipt") }
+
+// Used reports whether anything was decided on these records, or done by a clerk:
+// the audit log must know of it. It doesn't tell of records that only the first
+// version has written.
+func Used(r store.Reader) (bool, error) {
+	receipt, err := r.Get(receiptKey())
+	if err != nil || receipt != nil {
+		return receipt != nil, err
+	}
+	decided, err := r.Get(clockKey())
+	return decided != nil, err
+}
+
 // nextReceipt takes a number. It belongs to the transaction: if that fails, so
 // does the step, and the number is given again.
 func nextReceipt(tx store.Txn, now time.Time) (Receipt, error) {
-	key := store.Key("receipt")
+	key := receiptKey()
 	b, err := tx.Get(key)
 	if err != nil {
 		return Receipt{}, err

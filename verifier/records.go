@@ -116,8 +116,17 @@ type Token struct {
 	Batch   string     `json:"batch,omitempty"` // it was imported in; see Batch
 	Made    time.Time  `json:"made,omitzero"`   // manufactured, if known: its clock was right then
 	// NotAfter is when its maker's word for it ends (PSKC ExpiryDate); zero:
-	// never. From then on it is as good as expired, whatever its State.
+	// never. See stateAt.
 	NotAfter time.Time `json:"not_after,omitzero"`
 	Created  time.Time `json:"created"`
 	Changed  time.Time `json:"changed"` // when State was last set
+}
+
+// stateAt is the token's state at now: expired, once its maker's time for it is
+// over, whatever was last written.
+func (t *Token) stateAt(now time.Time) TokenState {
+	if t.State.live() && !t.NotAfter.IsZero() && now.After(t.NotAfter) {
+		return Expired
+	}
+	return t.State
 }

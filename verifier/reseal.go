@@ -15,17 +15,20 @@ type Resealer interface {
 	Reseal(recordKey, purpose string, sealed []byte) (again []byte, changed bool, err error)
 }
 
+// Renew makes of a record what it is to become. changed is false if that is what
+// it is.
+type Renew = func(key string, value []byte) (again []byte, changed bool, err error)
+
 // Reseal says how each kind of record of this package that holds sealed values
-// is renewed: by the prefix of its keys, a function from a record to what it is
-// to become. A new kind of sealed record is added here, or no key that sealed it
-// can ever be retired.
-func Reseal(box Resealer) map[string]func(key string, value []byte) (again []byte, changed bool, err error) {
-	return map[string]func(key string, value []byte) (again []byte, changed bool, err error){
+// is renewed, by the prefix of its keys. A new kind of sealed record is added
+// here, or no key that sealed it can ever be retired.
+func Reseal(box Resealer) map[string]Renew {
+	return map[string]Renew{
 		store.Prefix("token"): func(key string, value []byte) ([]byte, bool, error) {
 			return resealToken(box, key, value)
 		},
-		store.Prefix("staged"): func(_ string, value []byte) ([]byte, bool, error) {
-			return resealStaged(box, value)
+		store.Prefix("staged"): func(key string, value []byte) ([]byte, bool, error) {
+			return resealStaged(box, key, value)
 		},
 		store.Prefix("card"): func(key string, value []byte) ([]byte, bool, error) {
 			return resealCard(box, key, value)
@@ -40,8 +43,8 @@ func Reseal(box Resealer) map[string]func(key string, value []byte) (again []byt
 // rotation: a try that looked at them before starts over once (errMoved).
 func resealToken(box Resealer, key string, value []byte) (again []byte, changed bool, err error) {
 	var t Token
-	if err := json.Unmarshal(value, &t); err != nil {
-		return nil, false, fmt.Errorf("record %q: %w", key, err)
+	if err := decodeJSON(key, value, &t); err != nil {
+		return nil, false, err
 	}
 	if len(t.Key) == 0 { // released
 		return nil, false, nil
@@ -57,10 +60,10 @@ func resealToken(box Resealer, key string, value []byte) (again []byte, changed 
 }
 
 // resealStaged renews the key of a token that is being imported.
-func resealStaged(box Resealer, value []byte) (again []byte, changed bool, err error) {
+func resealStaged(box Resealer, key string, value []byte) (again []byte, changed bool, err error) {
 	var s stagedToken
-	if err := json.Unmarshal(value, &s); err != nil {
-		return nil, false, fmt.Errorf("staged token: %w", err)
+	if err := decodeJSON(key, value, &s); err != nil {
+		return nil, false, err
 	}
 	t := &s.Token
 	if t.Key, changed, err = box.Reseal(tokenKey(t.Serial), t.keyPurpose(), t.Key); err != nil || !changed {

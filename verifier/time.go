@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +16,7 @@ import (
 // ErrClockBehind means that our clock shows an earlier time than one at which
 // something was decided. Codes that were used up then would be accepted again,
 // so nobody passes until it has caught up.
-var ErrClockBehind = errors.New("the clock of this machine is behind: set it right (a time service does), or wait")
+var ErrClockBehind = errors.New("the clock of this machine is behind the last decision: set it right, or wait; if it was ahead then: otpgate clock accept")
 
 // clockTolerance is how far a time service may set the clock back without a
 // stop. It is below the shortest step.
@@ -66,6 +67,53 @@ func highestTime(r store.Reader, now time.Time) (int64, error) {
 		return highest, fmt.Errorf("%w; by %v", ErrClockBehind, behind)
 	}
 	return highest, nil
+}
+
+// AcceptClock takes our clock's time for right, though it is behind one at which
+// something was decided, or behind the floor of a restore: a clock was ahead then,
+// by mistake. Both fall to now. What was used up stays used up, by each token's
+// last step; a token used in that time waits until its step has come, or is
+// reissued.
+func (v *Verifier) AcceptClock(ctx context.Context, by By) (Receipt, error) {
+	if err := errors.Join(by.check(), by.because(stepClock)); err != nil {
+		return Receipt{}, err
+	}
+	var receipt Receipt
+	var did string
+	err := v.Records.Update(ctx, func(tx store.Txn) error {
+		now := v.Now()
+		c, err := readClock(tx, now)
+		if err != nil {
+			return err
+		}
+		if did, err = c.accept(tx); err != nil {
+			return err
+		}
+		receipt, err = nextReceipt(tx, now)
+		return err
+	})
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt, v.record(ctx, by, receipt, stepClock.on(Token{}, by.andWhy(did)))
+}
+
+// accept writes what follows from AcceptClock and says what it did.
+func (c ClockInfo) accept(tx store.Txn) (did string, err error) {
+	now := c.Now.Unix()
+	behind, early := c.Stops(), c.Floor.Unix() > now
+	if !behind && !early {
+		return "", refuse("", "the clock is not behind: nothing is to be accepted")
+	}
+	if behind {
+		did = fmt.Sprintf("from %s back to %s", stamp(c.Highest.Unix()), stamp(now))
+		err = tx.Put(clockKey(), binary.BigEndian.AppendUint64(nil, uint64(now)))
+	}
+	if early && err == nil {
+		did = strings.TrimPrefix(did+fmt.Sprintf("; the floor of the restore from %s back to %s", stamp(c.Floor.Unix()), stamp(now)), "; ")
+		err = putFloor(tx, c.Now)
+	}
+	return did, err
 }
 
 // tick notes that something is decided at now, and refuses if that is too early.

@@ -29,8 +29,11 @@ func (v *Verifier) sealKey(t *Token, key []byte) {
 	t.Key = v.Seal.Seal(tokenKey(t.Serial), t.keyPurpose(), key)
 }
 
-// openKey returns t's key in clear.
+// openKey returns t's key in clear, for codes that can be made with it.
 func (v *Verifier) openKey(t *Token) ([]byte, error) {
+	if err := t.Params.Check(); err != nil { // a damaged record
+		return nil, fmt.Errorf("token %s: %w", t.Serial, err)
+	}
 	key, err := v.Seal.Open(tokenKey(t.Serial), t.keyPurpose(), t.Key)
 	if err != nil {
 		return nil, fmt.Errorf("token %s: %w", t.Serial, err)

@@ -63,9 +63,9 @@ func (v *Verifier) Tokens(ctx context.Context, f TokenFilter, fn func(TokenInfo)
 	}
 	return v.Records.View(ctx, func(r store.Reader) error {
 		if f.User == "" {
-			return r.Scan(store.Prefix("token"), func(key string, _ []byte) error {
+			return r.Scan(store.Prefix("token"), func(key string, value []byte) error {
 				var t Token
-				if _, err := getJSON(r, key, &t); err != nil {
+				if err := decodeJSON(key, value, &t); err != nil {
 					return err
 				}
 				return show(r, t)
@@ -105,6 +105,7 @@ func readToken(r store.Reader, serial string) (Token, error) {
 
 func readTokenInfo(r store.Reader, realm Realm, t Token, now time.Time) (TokenInfo, error) {
 	info := TokenInfo{Token: t}
+	info.State = t.stateAt(now)
 	state, err := readTokenState(r, t.Serial)
 	info.Failures, info.LockedAt = state.Row.afterTime(realm.Lockout, now).shown()
 	info.UsedAt, info.TriedAt = unixTime(state.UsedAt), unixTime(state.TriedAt)

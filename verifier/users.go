@@ -59,7 +59,7 @@ func (v *Verifier) Apply(ctx context.Context, by By, realm, name string) (User, 
 		if !u.Applied.IsZero() {
 			return entry, refuse("issue or assign the token next", "%s@%s has applied already, with form %s", name, realm, u.Form)
 		}
-		live, err := liveTokens(tx, realm, name)
+		live, err := liveTokens(tx, realm, name, now)
 		if err != nil {
 			return entry, err
 		}
@@ -110,22 +110,23 @@ func (v *Verifier) RemoveUser(ctx context.Context, by By, realm, name string) (R
 
 // UnlockUser opens the locks that wrong codes have set on a user and on the
 // user's tokens, and begins their counts anew. Where there is no lock, it does
-// the latter alone, and the audit log says so.
-func (v *Verifier) UnlockUser(ctx context.Context, by By, realm, name string) (Receipt, error) {
+// the latter alone; wasLocked and the audit log say so.
+func (v *Verifier) UnlockUser(ctx context.Context, by By, realm, name string) (wasLocked bool, receipt Receipt, err error) {
 	if err := v.checkUser(realm, name); err != nil {
-		return Receipt{}, err
+		return false, Receipt{}, err
 	}
-	return v.do(ctx, by, func(tx store.Txn, now time.Time) (entry audit.Entry, err error) {
+	receipt, err = v.do(ctx, by, func(tx store.Txn, now time.Time) (entry audit.Entry, err error) {
 		a, err := readAccount(tx, v.Realms[realm], name, now)
 		if err != nil {
 			return entry, err
 		}
 		detail := by.Reason
-		if !a.Locked() {
+		if wasLocked = a.Locked(); !wasLocked {
 			detail = by.andWhy("there was no lock; wrong codes are counted anew")
 		}
 		return stepUnlock.onUser(a.User, detail), openLocks(tx, realm, name)
 	})
+	return wasLocked, receipt, err
 }
 
 // Users calls fn for each user of a realm, by name, until fn returns an error;
@@ -139,9 +140,9 @@ func (v *Verifier) Users(ctx context.Context, realm string, fn func(User) error)
 		prefix = store.Prefix("user", realm)
 	}
 	return v.Records.View(ctx, func(r store.Reader) error {
-		return r.Scan(prefix, func(key string, _ []byte) error {
+		return r.Scan(prefix, func(key string, value []byte) error {
 			var u User
-			if _, err := getJSON(r, key, &u); err != nil {
+			if err := decodeJSON(key, value, &u); err != nil {
 				return err
 			}
 			return fn(u)

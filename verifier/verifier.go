@@ -23,7 +23,8 @@
 // Which codes are candidates is the token's own business (drift.go): its clock is
 // known as an interval that each right code narrows and time widens. A right code
 // far off that wants the next one too. What wrong codes lead to stands in
-// counters.go and Lockout.
+// counters.go and Lockout. Two codes read out to a clerk find a token that is
+// further off (resync.go).
 //
 // Our own clock is trusted only as far as it goes forward (time.go).
 //
@@ -43,6 +44,7 @@
 //	batch      number              Batch, JSON: what one file brought (batch.go)
 //	staged     serial              a token that is being imported (import.go)
 //	fingerprint key's              which token has or had a key (fingerprint.go)
+//	fingerprintsecret              what fingerprints are made with, sealed
 //	floor                          the time of the last restore
 //	receipt                        the last receipt number
 //

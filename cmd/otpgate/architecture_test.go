@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -40,6 +43,23 @@ var arrows = map[string][]string{
 
 	"examples/portal":              {"examples/portal/relyingparty"},
 	"examples/portal/relyingparty": {},
+}
+
+// Whatever path docs/ARCHITECTURE.md names is there.
+func TestArchitecturePaths(t *testing.T) {
+	text, err := os.ReadFile("../../docs/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([a-z]+/[\\w*./-]+)`").FindAllSubmatch(text, -1)
+	if len(named) < 20 {
+		t.Errorf("only %q", named)
+	}
+	for _, n := range named {
+		if found, err := filepath.Glob("../../" + string(n[1])); err != nil || len(found) == 0 {
+			t.Errorf("there is no %s: %v", n[1], err)
+		}
+	}
 }
 
 func TestPackageArrows(t *testing.T) {

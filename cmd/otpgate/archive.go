@@ -10,7 +10,11 @@ import (
 	"hash"
 	"io"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
+
+	"otpgate/internal/audit"
 )
 
 // A backup is a tar archive, compressed with gzip in its file:
@@ -38,12 +42,19 @@ const (
 	maxManifestBytes = 32 << 20
 	// maxSealBytes is more than a sealed SHA-256.
 	maxSealBytes = 1 << 10
+	// maxAuditFileBytes is where a file of the audit log ends, and the entry that
+	// went over it.
+	maxAuditFileBytes = audit.MaxFileBytes + 1<<20
 )
 
 // errArchive means that a file is no backup, or no longer what was made.
 var errArchive = errors.New("it is no sound backup of an otpgate")
 
 var auditFileName = regexp.MustCompile(`^audit/[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// unendedFiles are those of the audit log that no size ends: the signed heads, and
+// the one file of the first version's logs.
+var unendedFiles = []string{archivedAudit + "heads.jsonl", archivedAudit + "audit-000001.jsonl"}
 
 // manifest says what an archive holds.
 type manifest struct {
@@ -125,9 +136,9 @@ type archive struct {
 }
 
 // readArchive reads an archive to its end and hands each file but the manifest
-// to keep, which reads it. errArchive unless everything is there, in place, and
+// to keep, with its size, which reads it. errArchive unless everything is there, in place, and
 // as its manifest says: until then, what keep has got is not to be trusted.
-func readArchive(r io.Reader, keep func(name string, content io.Reader) error) (archive, error) {
+func readArchive(r io.Reader, keep func(name string, size int64, content io.Reader) error) (archive, error) {
 	var a archive
 	var found []archived
 	r = source{r}
@@ -140,7 +151,7 @@ func readArchive(r io.Reader, keep func(name string, content io.Reader) error) (
 			return a, unsound(err)
 		}
 		switch name := h.Name; {
-		case h.Typeflag != tar.TypeReg || a.seal != nil:
+		case h.Typeflag != tar.TypeReg || sparse(h) || a.seal != nil:
 			return a, unsound(fmt.Errorf("%.100q has no place in it", name))
 		case name == manifestName && a.sum == nil:
 			if err := a.readManifest(files); err != nil {
@@ -151,7 +162,10 @@ func readArchive(r io.Reader, keep func(name string, content io.Reader) error) (
 				return a, err
 			}
 		case a.sum == nil && len(found) < maxArchived && expected(name, len(found)):
-			f, err := keepFile(name, files, keep)
+			if name != archivedDatabase && h.Size > maxAuditFileBytes && !slices.Contains(unendedFiles, name) {
+				return a, unsound(fmt.Errorf("%s has %d bytes, more than a file of the audit log", name, h.Size))
+			}
+			f, err := keepFile(h, files, keep)
 			if err != nil {
 				return a, err
 			}
@@ -171,16 +185,28 @@ func expected(name string, n int) bool {
 	return (name == archivedDatabase) == (n == 0) && (n == 0 || auditFileName.MatchString(name))
 }
 
-func keepFile(name string, content io.Reader, keep func(string, io.Reader) error) (archived, error) {
+// sparse reports whether a file stands in the archive without its holes, in any of
+// the ways that archive/tar fills in: a hole takes no room there, and all that it
+// is long on the disk. Our writer makes none.
+func sparse(h *tar.Header) bool {
+	for record := range h.PAXRecords {
+		if strings.HasPrefix(record, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+func keepFile(h *tar.Header, content io.Reader, keep func(string, int64, io.Reader) error) (archived, error) {
 	sum, read := sha256.New(), &counter{}
 	tee := io.TeeReader(source{content}, io.MultiWriter(sum, read))
-	if err := keep(name, tee); err != nil {
+	if err := keep(h.Name, h.Size, tee); err != nil {
 		return archived{}, err
 	}
 	if _, err := io.Copy(io.Discard, tee); err != nil {
 		return archived{}, unsound(err)
 	}
-	return archived{name, read.n, hexSum(sum)}, nil
+	return archived{h.Name, read.n, hexSum(sum)}, nil
 }
 
 func (a *archive) readManifest(r io.Reader) error {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func testArchive(t testing.TB) []byte {
 // unarchive returns what an archive holds.
 func unarchive(b []byte) (archive, map[string]string, error) {
 	files := map[string]string{}
-	a, err := readArchive(bytes.NewReader(b), func(name string, r io.Reader) error {
+	a, err := readArchive(bytes.NewReader(b), func(name string, _ int64, r io.Reader) error {
 		content, err := io.ReadAll(r)
 		files[name] = string(content)
 		return err
@@ -129,10 +130,69 @@ func TestArchiveRefused(t *testing.T) {
 	}
 }
 
+// A file with holes takes no room in the archive, and as much as it likes on the
+// disk.
+func TestArchiveSparse(t *testing.T) {
+	file := func(h tar.Header, content string) []byte {
+		var out bytes.Buffer
+		h.Size, h.Mode = int64(len(content)), 0o600
+		w := tar.NewWriter(&out)
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, content); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	// What archive/tar doesn't write: the records "GNU.sparse.*" in the header of
+	// the file behind it, in two versions.
+	pax := func(records map[string]string, content string) []byte {
+		var text strings.Builder
+		for key, value := range records {
+			length := len(key) + len(value) + 3 // " ", "=", "\n"
+			for digits := 1; ; digits++ {
+				if n := fmt.Sprint(length + digits); len(n) == digits {
+					fmt.Fprintf(&text, "%s %s=%s\n", n, key, value)
+					break
+				}
+			}
+		}
+		extended := file(tar.Header{Typeflag: tar.TypeReg, Name: "PaxHeaders/otpgate.db"}, text.String())
+		extended[156] = tar.TypeXHeader
+		copy(extended[148:], "        ")
+		sum := 0
+		for _, b := range extended[:512] {
+			sum += int(b)
+		}
+		copy(extended[148:], fmt.Sprintf("%06o\x00 ", sum))
+		return append(extended[:len(extended)-1024], file(tar.Header{Typeflag: tar.TypeReg, Name: archivedDatabase}, content)...)
+	}
+	const size = "3000000000"
+	for name, archive := range map[string][]byte{
+		"0.1": pax(map[string]string{"GNU.sparse.map": size + ",0", "GNU.sparse.numblocks": "1", "GNU.sparse.size": size}, ""),
+		"1.0": pax(map[string]string{
+			"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": archivedDatabase, "GNU.sparse.realsize": size,
+		}, "1\n"+size+"\n0\n"+strings.Repeat("\x00", 512-14)),
+	} {
+		if h, err := tar.NewReader(bytes.NewReader(archive)).Next(); err != nil || fmt.Sprint(h.Size) != size {
+			t.Fatalf("%s: the test's own archive: %+v, %v", name, h, err)
+		}
+		kept := false
+		_, err := readArchive(bytes.NewReader(archive), func(string, int64, io.Reader) error { kept = true; return nil })
+		if !errors.Is(err, errArchive) || kept {
+			t.Errorf("%s: kept %v, %v", name, kept, err)
+		}
+	}
+}
+
 // A file that fails to be kept is no fault of the archive.
 func TestArchiveNotKept(t *testing.T) {
 	full := errors.New("disk full")
-	_, err := readArchive(bytes.NewReader(testArchive(t)), func(string, io.Reader) error { return full })
+	_, err := readArchive(bytes.NewReader(testArchive(t)), func(string, int64, io.Reader) error { return full })
 	if !errors.Is(err, full) || errors.Is(err, errArchive) {
 		t.Errorf("%v", err)
 	}

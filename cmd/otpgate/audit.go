@@ -15,8 +15,10 @@ import (
 	"otpgate/config"
 	"otpgate/internal/admin"
 	"otpgate/internal/audit"
+	"otpgate/internal/store"
 	"otpgate/internal/store/bolt"
 	"otpgate/internal/store/seal"
+	"otpgate/verifier"
 )
 
 type auditCmd struct {
@@ -169,10 +171,16 @@ func (c auditVerifyCmd) Run(ctx context.Context, term terminal) error {
 	check := audit.Check{Archived: c.Archived}
 	var v verification
 	var err error
+	var database string // to compare with, if that needs it
 	if c.Dir == "" {
-		if c.Dir, v.Compared, err = c.gateway(ctx, &check); err != nil {
+		cfg, err := config.LoadAlone(c.Config)
+		if err != nil {
 			return err
 		}
+		if v.Compared, err = c.gateway(ctx, &check); err != nil {
+			return err
+		}
+		c.Dir, database = auditDir(cfg), cfg.DatabaseFile()
 	}
 	if c.Key != "" {
 		if check.Key, err = audit.ReadPublicKey(c.Key); err != nil {
@@ -180,6 +188,9 @@ func (c auditVerifyCmd) Run(ctx context.Context, term terminal) error {
 		}
 	}
 	v.Report, err = audit.Verify(ctx, c.Dir, check)
+	if err == nil && v.Entries == 0 && database != "" && !v.Compared {
+		err = emptied(ctx, database)
+	}
 	if err != nil && !errors.As(err, &v.Finding) {
 		return err
 	}
@@ -196,27 +207,43 @@ func (c auditVerifyCmd) Run(ctx context.Context, term terminal) error {
 	return printVerification(term, v)
 }
 
-// gateway finds the folder, and what the gateway that runs on it holds.
-func (c auditVerifyCmd) gateway(ctx context.Context, check *audit.Check) (dir string, compared bool, err error) {
-	cfg, err := config.LoadAlone(c.Config)
-	if err != nil {
-		return "", false, err
+// emptied returns a *audit.Finding if the database knows of something that an
+// empty log should hold.
+func emptied(ctx context.Context, database string) (err error) {
+	db, err := bolt.Open(database, bolt.Options{MustExist: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return db.View(ctx, func(r store.Reader) error {
+		used, err := verifier.Used(r)
+		if err == nil && used {
+			err = &audit.Finding{File: "the log", Seq: 1, Problem: "it is empty, but the database knows that something was decided or done: its entries were removed"}
+		}
+		return err
+	})
+}
+
+// gateway finds what the gateway that runs on the log holds.
+func (c auditVerifyCmd) gateway(ctx context.Context, check *audit.Check) (compared bool, err error) {
 	client, err := c.client()
 	if err != nil {
-		return "", false, err
+		return false, err
 	}
 	h, err := client.AuditHead(ctx)
 	switch {
 	case admin.NotRunning(err):
-		return auditDir(cfg), false, nil
+		return false, nil
 	case err != nil:
-		return "", false, err
+		return false, err
 	case len(h.Key) != ed25519.PublicKeySize:
-		return "", false, fmt.Errorf("the gateway's key has %d bytes", len(h.Key))
+		return false, fmt.Errorf("the gateway's key has %d bytes", len(h.Key))
 	}
 	check.Key, check.Head = h.Key, h.Head
-	return auditDir(cfg), true, nil
+	return true, nil
 }
 
 func printVerification(term terminal, v verification) error {
@@ -264,51 +291,73 @@ func (c auditAcceptCmd) Run(ctx context.Context, term terminal) (err error) {
 		return dataError(cfg, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	state, err := loadAuditState(ctx, cfg, db)
+	state, known, err := loadAuditState(ctx, cfg, db)
 	if err != nil {
 		return dataError(cfg, err)
 	}
-	lost := state.secret.Head
-	check := audit.Check{Key: state.key().Public().(ed25519.PublicKey), Head: lost, Archived: true}
-	if _, err := audit.Verify(ctx, auditDir(cfg), check); err == nil {
-		return &admin.Problem{Problem: "the log has all that was signed for: there is nothing to accept", Hint: "start the gateway"}
-	}
-	check.Head = audit.Head{}
-	report, err := audit.Verify(ctx, auditDir(cfg), check)
-	var finding *audit.Finding
-	switch {
-	case errors.As(err, &finding):
-		return &admin.Problem{
-			Problem: finding.Error(),
-			Hint:    "no log can go on behind that; move the folder " + auditDir(cfg) + " away, keep it, and run this again",
-		}
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	last, err := state.acceptable(ctx, auditDir(cfg), known)
+	if err != nil {
 		return err
 	}
+	lost := state.secret.Head
 	log, err := state.open(cfg, audit.Head{})
 	if err != nil {
 		return dataError(cfg, err)
 	}
 	detail := fmt.Sprintf("the log goes on behind entry %d; up to entry %d, signed at %s, it is not as it was written: %s",
-		report.Last, lost.Seq, lost.Time.Format(time.RFC3339), c.Reason)
+		last, lost.Seq, lost.Time.Format(time.RFC3339), c.Reason)
+	if !known {
+		detail = fmt.Sprintf("the log goes on behind entry %d, under a new key; the database knows no more what was signed for: %s", last, c.Reason)
+	}
 	err = log.Append(ctx, audit.Entry{Event: "audit.accept", Outcome: "done", Door: "admin", Client: whoami(), Detail: detail})
-	if err = errors.Join(err, log.Close()); err != nil {
+	if err = errors.Join(err, log.Close()); err != nil { // Close saves the head, and a new key with it
 		return err
 	}
-	_, err = fmt.Fprintf(term.out, "on record as entry %d: %s\n", report.Last+1, detail)
+	_, err = fmt.Fprintf(term.out, "on record as entry %d: %s\n", last+1, detail)
 	return err
 }
 
-func loadAuditState(ctx context.Context, cfg *config.Config, db *bolt.Store) (*auditState, error) {
+// acceptable returns the last entry of the log in dir, if a log can go on behind
+// it, and there is a reason to: it has lost something, or what it was held against
+// isn't known any more.
+func (s *auditState) acceptable(ctx context.Context, dir string, known bool) (last uint64, err error) {
+	check := audit.Check{Key: s.key().Public().(ed25519.PublicKey), Head: s.secret.Head, Archived: true}
+	if known {
+		if _, err := audit.Verify(ctx, dir, check); err == nil {
+			return 0, &admin.Problem{Problem: "the log has all that was signed for: there is nothing to accept", Hint: "start the gateway"}
+		}
+	}
+	check.Head = audit.Head{}
+	report, err := audit.Verify(ctx, dir, check)
+	var finding *audit.Finding
+	switch {
+	case errors.As(err, &finding):
+		return 0, &admin.Problem{
+			Problem: finding.Error(),
+			Hint:    "no log can go on behind that; move the folder " + dir + " away, keep it, and run this again",
+		}
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return 0, err
+	}
+	return report.Last, nil
+}
+
+// loadAuditState is for a person who accepts a loss. If the record itself is lost,
+// it isn't known, and a new key is made.
+func loadAuditState(ctx context.Context, cfg *config.Config, db *bolt.Store) (s *auditState, known bool, err error) {
 	master, err := seal.LoadMaster(cfg.MasterKeyFile)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	box, err := seal.Open(ctx, db, master)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return openAuditState(ctx, db, box)
+	s, err = readAuditState(ctx, db, box)
+	if errors.Is(err, errNoAuditState) {
+		return newAuditState(db, box), false, nil
+	}
+	return s, true, err
 }
 
 // whoami is the user who runs this process, by the system's word.

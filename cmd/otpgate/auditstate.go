@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -44,46 +45,80 @@ type storedAudit struct {
 	Sealed []byte `json:"sealed"`
 }
 
-// openAuditState reads the audit log's key and newest head, and makes the key
-// if there is none.
-func openAuditState(ctx context.Context, records store.Records, box verifier.Sealer) (*auditState, error) {
+// errNoAuditState means that the database has no such record. Whoever can write to
+// it can take the record out, and the log away with it: then a new key would vouch
+// for an empty log as if nothing had been.
+var errNoAuditState = fmt.Errorf("audit log: %w: its signing key and newest head aren't in the database", audit.ErrTampered)
+
+// readAuditState reads the audit log's key and newest head; errNoAuditState if they
+// aren't there.
+func readAuditState(ctx context.Context, records store.Records, box verifier.Sealer) (*auditState, error) {
 	s := &auditState{records: records, seal: box}
-	seed := make([]byte, ed25519.SeedSize)
-	rand.Read(seed) // never fails: the program ends instead
-	first, err := s.encode(auditSecret{Seed: seed})
-	if err != nil {
-		return nil, err
-	}
-	var value []byte
-	err = records.Update(ctx, func(tx store.Txn) error {
-		there, err := tx.Get(auditRecordKey())
+	err := records.View(ctx, func(r store.Reader) error {
+		value, err := r.Get(auditRecordKey())
 		if err != nil {
 			return err
 		}
-		if there == nil {
-			value = first
-			return tx.Put(auditRecordKey(), first)
+		if value == nil {
+			return errNoAuditState
 		}
-		value = append([]byte(nil), there...)
-		return nil
-	})
-	if err == nil {
 		s.secret, err = s.decode(value)
-	}
-	if err != nil {
+		return err
+	})
+	switch {
+	case errors.Is(err, errNoAuditState):
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("the audit log's key: %w", err)
 	}
 	return s, nil
 }
 
+// newAuditState makes a key. It is in the database with the first head that is
+// saved.
+func newAuditState(records store.Records, box verifier.Sealer) *auditState {
+	seed := make([]byte, ed25519.SeedSize)
+	rand.Read(seed) // never fails: the program ends instead
+	return &auditState{records: records, seal: box, secret: auditSecret{Seed: seed}}
+}
+
 // openAudit opens the audit log, and refuses one that has lost what its saved
-// head stands for.
+// head stands for. Only with a new database, or with one of the first version, a
+// key is made for it.
 func openAudit(ctx context.Context, cfg *config.Config, records store.Records, box verifier.Sealer) (*audit.Log, error) {
-	s, err := openAuditState(ctx, records, box)
+	s, err := readAuditState(ctx, records, box)
+	if errors.Is(err, errNoAuditState) {
+		if err := mayBegin(ctx, auditDir(cfg), records); err != nil {
+			return nil, err
+		}
+		s = newAuditState(records, box)
+		err = s.save(ctx, audit.Head{})
+	}
 	if err != nil {
 		return nil, err
 	}
 	return s.open(cfg, s.secret.Head)
+}
+
+// mayBegin returns errNoAuditState unless a log's key may be made: nobody has
+// written to the database yet, or the first version alone has, which signed
+// nothing.
+func mayBegin(ctx context.Context, dir string, records store.Records) error {
+	return records.View(ctx, func(r store.Reader) error {
+		alone, err := seal.Alone(r)
+		if err != nil || alone {
+			return err
+		}
+		used, err := verifier.Used(r)
+		if err != nil {
+			return err
+		}
+		unsigned, err := audit.Unsigned(dir)
+		if err == nil && (used || !unsigned) {
+			err = errNoAuditState
+		}
+		return err
+	})
 }
 
 // open opens the audit log; saved is the head that it must hold.

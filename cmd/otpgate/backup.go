@@ -74,7 +74,7 @@ func receive(ctx context.Context, client *admin.Client, f *os.File) (a archive, 
 		return a, err
 	}
 	err = client.Backup(ctx, func(r io.Reader) error {
-		a, err = readArchive(io.TeeReader(r, compressed), func(string, io.Reader) error { return nil })
+		a, err = readArchive(io.TeeReader(r, compressed), func(string, int64, io.Reader) error { return nil })
 		return err
 	})
 	return a, errors.Join(err, compressed.Close(), f.Sync())

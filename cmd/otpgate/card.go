@@ -19,7 +19,7 @@ type cardCmd struct {
 	Import   cardImportCmd   `cmd:"" help:"Take in cards that were printed elsewhere, from a CSV file: all of it or nothing."`
 	Show     cardShowCmd     `cmd:"" help:"Show how a user's card stands; never its digits."`
 	Unlock   cardUnlockCmd   `cmd:"" help:"Open the lock that wrong answers have set."`
-	Fallback cardFallbackCmd `cmd:"" help:"Let the card stand in for codes until a date, while a user waits for a new token."`
+	Fallback cardFallbackCmd `cmd:"" help:"Note that the card stands in for codes until a date, while a user waits for a new token. The log-in page asks for its cells in a later version."`
 }
 
 type cardArg struct {

@@ -5,10 +5,10 @@
 // http.go and listener.go how it serves HTTP, wire.go what it is made of;
 // demo.go runs a throw-away one; user.go, token.go and audit.go talk to a
 // running daemon over its unix socket; output.go is how they print, usage.go
-// what is said when they were typed wrong.
-// import.go and batch.go too, with progress.go before a terminal.
-// radius.go shows what the RADIUS door has seen.
-// key.go and backup.go do so as well, with their daemon's side in sealing.go and
+// what is said when they were typed wrong. So do
+// import.go and batch.go, with progress.go before a terminal, clock.go, and
+// radius.go, which shows what the RADIUS door has seen;
+// and key.go and backup.go, with their daemon's side in sealing.go and
 // backup.go; restore.go works without one, on the format in archive.go.
 //
 // Exit codes: 0 done, 1 refused (the message says why and what to do), 2 wrong
@@ -48,6 +48,7 @@ type commandLine struct {
 	Audit   auditCmd   `cmd:"" help:"The audit log."`
 	Radius  radiusCmd  `cmd:"" help:"The RADIUS door: what came from each client."`
 	Key     keyCmd     `cmd:"" help:"The keys that seal the database: show, rotate."`
+	Clock   clockCmd   `cmd:"" help:"This machine's clock, where it was wrong: show, accept."`
 	Backup  backupCmd  `cmd:"" help:"Take a backup of the running gateway."`
 	Restore restoreCmd `cmd:"" help:"Restore a backup where no data is yet, or prove one."`
 	Version versionCmd `cmd:"" help:"Print the version."`

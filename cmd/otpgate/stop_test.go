@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -60,7 +62,8 @@ func TestStopsDespiteStalledPeers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(100 * time.Millisecond) // until they are under way
+	s.hasConnections(t, "https", 2)
+	s.hasConnections(t, "admin", 1)
 	took, err := p.stop()
 	if err != nil || took > stopLimit {
 		t.Errorf("SIGTERM: %v after %v", err, took)
@@ -74,6 +77,32 @@ func TestStopsDespiteStalledPeers(t *testing.T) {
 	if strings.Contains(log, `"level":"ERROR"`) {
 		t.Errorf("the log has errors:\n%s", log)
 	}
+}
+
+// hasConnections waits until a server of the gateway has at least that many
+// connections.
+func (s site) hasConnections(t *testing.T, server string, least int) {
+	t.Helper()
+	shown := regexp.MustCompile(`(?m)^otpgate_http_connections\{server="` + server + `"\} (\d+)$`)
+	open := 0
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		res, err := http.Get("http://" + s.metrics + "/metrics")
+		if err != nil {
+			continue
+		}
+		text, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := shown.FindSubmatch(text); found != nil {
+			open, _ = strconv.Atoi(string(found[1]))
+		}
+		if open >= least {
+			return
+		}
+	}
+	t.Fatalf("server %s has %d connections, and should have %d", server, open, least)
 }
 
 // At SIGTERM, what was read is answered: whatever was decided, the gear hears.
@@ -170,7 +199,7 @@ func TestFloodOfConnections(t *testing.T) {
 	for range 285 {
 		dialFrom(t, "127.0.0.1", s.https)
 	}
-	time.Sleep(100 * time.Millisecond)
+	s.hasConnections(t, "https", 75) // half of what 300 files allow: more of one address are refused
 	begun := time.Now()
 	if err := s.ready(nil); err != nil {
 		t.Error(err)

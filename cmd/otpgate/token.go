@@ -102,7 +102,7 @@ func printIssued(term terminal, asJSON bool, t admin.SteppedToken) error {
 // readSecret reads a base32 key: upper or lower case, with or without spaces
 // and padding, as authenticator set-up pages print them.
 func readSecret(r io.Reader) ([]byte, error) {
-	const maxLine = 1 << 10 // the longest key, 128 octets, has 205 characters
+	const maxLine = 1 << 10 // the longest key, 64 octets, has 103 characters
 	line, err := bufio.NewReader(io.LimitReader(r, maxLine)).ReadString('\n')
 	if err != nil && line == "" {
 		return nil, &usageError{"no secret on standard input", "pipe it in, in base32"}

@@ -228,7 +228,7 @@ func inWords(s verifier.ServiceState) string {
 		verifier.ServiceInService:    "every log-in needs a code",
 		verifier.ServiceLocked:       "by wrong codes; no code is accepted",
 		verifier.ServiceSuspended:    "nothing that the token shows is accepted",
-		verifier.ServiceCardFallback: "cells of the confirmation card stand in for a code",
+		verifier.ServiceCardFallback: "the confirmation card is to stand in for a code; the log-in page asks for its cells in a later version",
 		verifier.ServiceReleased:     "the token is ended",
 	}
 	return string(s) + ": " + meaning[s]

@@ -107,14 +107,20 @@ func pageError(err error) error {
 	return err
 }
 
+func otpParams(c config.OTP) otp.Params {
+	p := otp.Params{Type: otp.Type(c.Type), Algorithm: otp.Algorithm(c.Algorithm), Digits: c.Digits}
+	if p.Type == otp.TOTP {
+		p.Period = c.Period
+	}
+	return p
+}
+
 func verifierRealms(cfg *config.Config) map[string]verifier.Realm {
 	realms := map[string]verifier.Realm{}
 	for _, r := range cfg.Realms {
 		realms[r.ID] = verifier.Realm{
-			ID: r.ID,
-			OTP: otp.Params{
-				Type: otp.Type(r.OTP.Type), Algorithm: otp.Algorithm(r.OTP.Algorithm), Digits: r.OTP.Digits, Period: r.OTP.Period,
-			},
+			ID:  r.ID,
+			OTP: otpParams(r.OTP),
 			Lockout: verifier.Lockout{
 				Consecutive: r.Lockout.Consecutive, UnlockAfter: r.Lockout.UnlockAfter, UnlockCodes: r.Lockout.UnlockCodes,
 				LongRun: r.Lockout.LongRun, RealmAlarm: r.Lockout.RealmAlarm,

@@ -127,7 +127,7 @@ func (s *Server) importTokens(w http.ResponseWriter, r *http.Request) {
 	defer context.AfterFunc(stopOf(ctx), cancel)()
 
 	connection := http.NewResponseController(w)
-	body := &patientBody{http.MaxBytesReader(w, r.Body, maxTokenFile), connection}
+	body := &patientBody{ctx, http.MaxBytesReader(w, r.Body, maxTokenFile), connection}
 	out := &answer{ResponseWriter: patient{w, connection}}
 	w.Header().Set("Content-Type", "application/jsonl")
 	err := connection.EnableFullDuplex() // the answer begins before the request's end
@@ -201,14 +201,19 @@ func (s *Server) takeTokens(ctx context.Context, who string, body *bufio.Reader,
 }
 
 // patientBody gives each read time of its own, in place of one for the whole
-// request.
+// request. It ends with ctx: a file may have gigabytes in which there is no token
+// at which an import would see that it is to stop.
 type patientBody struct {
+	ctx context.Context
 	io.Reader
 	connection *http.ResponseController
 }
 
 // Read implements io.Reader.
 func (p *patientBody) Read(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, err
+	}
 	//nolint:forbidigo // a deadline of the kernel's, by its clock
 	if err := p.connection.SetReadDeadline(time.Now().Add(maxStall)); err != nil {
 		return 0, err

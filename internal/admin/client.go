@@ -62,9 +62,9 @@ func (c *Client) Token(ctx context.Context, serial string) (t Token, err error) 
 	return t, c.call(ctx, http.MethodGet, "/v1/tokens/"+url.PathEscape(serial), nil, &t)
 }
 
-// StepToken makes one step in a token's life: assign, start, suspend, resume,
-// unusable, reissue, release, uri. It returns the token as it is then: after a
-// reissue, the new one.
+// StepToken makes one step in a token's life: assign, start, resync, suspend,
+// resume, unusable, reissue, release, uri. It returns the token as it is then:
+// after a reissue, the new one.
 func (c *Client) StepToken(ctx context.Context, serial, step string, s Step) (t SteppedToken, err error) {
 	return t, c.call(ctx, http.MethodPost, "/v1/tokens/"+url.PathEscape(serial)+"/"+step, s, &t)
 }

@@ -15,7 +15,7 @@
 //	GET  /v1/tokens[?realm=R&user=U&state=S]  tokens, a JSON object a line
 //	POST /v1/tokens                       create one
 //	GET  /v1/tokens/{serial}
-//	POST /v1/tokens/{serial}/{step}       assign, start, suspend, resume, unusable, reissue, release, uri
+//	POST /v1/tokens/{serial}/{step}       assign, start, resync, suspend, resume, unusable, reissue, release, uri
 //	POST /v1/tokens/import                a token file (see batch.go)
 //	GET  /v1/batches, /v1/batches/{id}
 //	POST /v1/batches/check, /v1/batches/{id}/{step}  release, discard
@@ -24,6 +24,8 @@
 //	GET  /v1/keys                         data keys, and how far a rotation is
 //	POST /v1/keys/rotate                  begin one
 //	GET  /v1/radius/clients               what came from each RADIUS client
+//	GET  /v1/clock                        the clock, and how far it is behind
+//	POST /v1/clock/accept
 //	POST /v1/backup                       a tar archive of the data
 //
 // Every answer but a success is a Problem. Steps are refused by the verifier,
@@ -112,6 +114,8 @@ func (s *Server) handler() http.Handler {
 	route("GET /v1/radius/clients", s.radiusClients)
 	route("GET /v1/keys", s.showKeys)
 	route("POST /v1/keys/rotate", s.rotateKeys)
+	route("GET /v1/clock", s.showClock)
+	route("POST /v1/clock/accept", s.acceptClock)
 	mux.HandleFunc("POST /v1/backup", s.backup)
 	return mux
 }

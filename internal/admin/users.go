@@ -84,12 +84,7 @@ func (s *Server) userStep(ctx context.Context, step string, in Step, by verifier
 		u, done.Receipt, err = s.Verifier.Apply(ctx, by, realm, name)
 		done.User = wireUser(u)
 	case "unlock":
-		var a verifier.Account
-		if a, err = s.Verifier.Account(ctx, realm, name); err != nil {
-			return done, err
-		}
-		done.WasLocked = a.Locked()
-		done.Receipt, err = s.Verifier.UnlockUser(ctx, by, realm, name)
+		done.WasLocked, done.Receipt, err = s.Verifier.UnlockUser(ctx, by, realm, name)
 	case "groups":
 		var u verifier.User
 		u, done.Receipt, err = s.Verifier.SetGroups(ctx, by, realm, name, in.Groups)

@@ -62,7 +62,7 @@ type Account struct {
 	LockedAt time.Time             `json:"locked_at,omitzero"`
 	// OpensAt is when the lock opens by itself; absent: a clerk opens it.
 	OpensAt time.Time `json:"opens_at,omitzero"`
-	// FallbackUntil is until when the card stands in for a code; absent: it doesn't.
+	// FallbackUntil is until when the card is to stand in for a code; absent: it isn't.
 	FallbackUntil time.Time     `json:"fallback_until,omitzero"`
 	Tokens        []Token       `json:"tokens"`
 	Tries         []audit.Entry `json:"tries,omitempty"` // the latest, newest last

@@ -14,10 +14,11 @@ import (
 	"time"
 )
 
+// MaxFileBytes ends a file, at the first whole line from there on: some 200,000
+// entries, which an editor still opens and a mail still carries.
+const MaxFileBytes = 64 << 20
+
 const (
-	// maxFileBytes ends a file: some 200,000 entries, which an editor still
-	// opens and a mail still carries.
-	maxFileBytes = 64 << 20
 	// blockBytes is the size of one read, either way.
 	blockBytes = 64 << 10
 

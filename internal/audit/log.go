@@ -224,7 +224,7 @@ func (l *Log) writeGroup(first *pending) (next *pending, ok bool) {
 // that goes back starts no file.
 func (l *Log) fileIsOver(e Entry) bool {
 	size := l.size + int64(len(l.group))
-	return size > 0 && (size >= maxFileBytes || monthOf(e.Time) > l.month)
+	return size > 0 && (size >= MaxFileBytes || monthOf(e.Time) > l.month)
 }
 
 // rotate goes on to a new file. The chain runs on: its first line holds the hash

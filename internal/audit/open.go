@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -61,6 +62,21 @@ func Open(dir string, o Options) (*Log, error) {
 	go l.writeAll()
 	go l.signAll()
 	return l, nil
+}
+
+// Unsigned reports whether dir holds a log of the first version: with entries, and
+// with neither a signed head nor a key.
+func Unsigned(dir string) (bool, error) {
+	for _, name := range []string{headsName, keyName} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	info, err := os.Stat(filePath(dir, 1))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Size() > 0, err
 }
 
 // open takes the folder for this process, reads where the log ended, and only

@@ -103,6 +103,9 @@ func (n needles) in(line []byte) bool {
 // Range calls fn for each entry of a time from since on and before until (if
 // that isn't zero), in the order of the log, up to what is on disk when it
 // begins. It holds one block. An error of fn ends it and is returned.
+//
+// It reads on behind until: one entry that was written while our clock was ahead
+// says nothing about those after it.
 func (l *Log) Range(ctx context.Context, since, until time.Time, fn func(Entry) error) error {
 	to := l.end.Load()
 	first, err := l.fileBefore(since.Add(-clockSlack))
@@ -111,20 +114,12 @@ func (l *Log) Range(ctx context.Context, since, until time.Time, fn func(Entry) 
 	}
 	r := l.reader(first, 0)
 	defer r.close()
-	stop := errors.New("past the end")
-	err = r.to(ctx, to, func(e Entry) error {
-		switch {
-		case !until.IsZero() && !e.Time.Before(until.Add(clockSlack)):
-			return stop
-		case e.Time.Before(since), !until.IsZero() && !e.Time.Before(until):
+	return r.to(ctx, to, func(e Entry) error {
+		if e.Time.Before(since) || !until.IsZero() && !e.Time.Before(until) {
 			return nil
 		}
 		return fn(e)
 	})
-	if errors.Is(err, stop) {
-		return nil
-	}
-	return err
 }
 
 // Follow calls fn for the last entries that match q, as Search finds them, and
@@ -166,23 +161,29 @@ func (l *Log) Follow(ctx context.Context, q Query, fn func(Entry) error) error {
 }
 
 // fileBefore returns the newest file whose first entry is older than t, else the
-// oldest.
+// oldest. A file whose first entry is older than one before it doesn't count:
+// our clock was wrong for one of the two.
 func (l *Log) fileBefore(t time.Time) (int, error) {
 	numbers, err := listFiles(l.dir)
 	if err != nil {
 		return 0, err
 	}
-	for _, n := range slices.Backward(numbers) {
+	found := numbers[0] // an open log has one
+	var latest time.Time
+	for _, n := range numbers {
 		e, err := firstEntry(filePath(l.dir, n))
 		switch {
 		case errors.Is(err, io.EOF): // its first line is on its way
 		case err != nil:
 			return 0, err
-		case e.Time.Before(t):
-			return n, nil
+		case !e.Time.Before(latest):
+			latest = e.Time
+			if latest.Before(t) {
+				found = n
+			}
 		}
 	}
-	return numbers[0], nil // an open log has one
+	return found, nil
 }
 
 func firstEntry(path string) (Entry, error) {

@@ -92,11 +92,57 @@ func TestRange(t *testing.T) {
 	}
 }
 
+// Entries that were written while our clock was wrong hide none that were written
+// while it was right, before or after them.
+func TestRangeOverAWrongClock(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir)
+	write := func(times ...time.Time) {
+		for _, at := range times {
+			mustAppend(t, l, Entry{Event: "verify", Time: at})
+		}
+	}
+	write(noon, noon.AddDate(10, 0, 0), noon.Add(time.Minute))                      // two files: a later month begins one
+	write(noon.AddDate(10, 1, 0), noon.AddDate(-40, 0, 0), noon.Add(2*time.Minute)) // and another
+	for _, c := range []struct {
+		since, until time.Time
+		want         string
+	}{
+		{noon.Add(-time.Hour), noon.AddDate(0, 0, 1), "[1 3 6]"},
+		{noon.Add(-time.Hour), time.Time{}, "[1 2 3 4 6]"},
+		{noon.AddDate(9, 0, 0), time.Time{}, "[2 4]"},
+		{noon.Add(time.Minute), noon.Add(2 * time.Minute), "[3]"},
+	} {
+		var got []uint64
+		err := l.Range(t.Context(), c.since, c.until, func(e Entry) error { got = append(got, e.Seq); return nil })
+		if err != nil || fmt.Sprint(got) != c.want {
+			t.Errorf("from %v to %v: %v, %v; want %s", c.since, c.until, got, err, c.want)
+		}
+	}
+}
+
+// A file that begins while our clock is behind isn't taken for an old one.
+func TestRangeFindsTheFileUnderAWrongClock(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir)
+	for month := range 3 {
+		mustAppend(t, l, Entry{Event: "verify", Time: noon.AddDate(0, month, 0)})
+		mustAppend(t, l, Entry{Event: "verify", Time: noon.AddDate(0, month, 0).Add(time.Minute)})
+	}
+	// The third file is made to begin in 1986; reading doesn't look at the chain.
+	replaceIn(t, filePath(dir, 3), noon.AddDate(0, 2, 0).UTC().Format(time.RFC3339), noon.AddDate(-40, 0, 0).UTC().Format(time.RFC3339))
+	var got []uint64
+	err := l.Range(t.Context(), noon.AddDate(0, 1, 0), time.Time{}, func(e Entry) error { got = append(got, e.Seq); return nil })
+	if err != nil || fmt.Sprint(got) != "[3 4 6]" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 // An export of many megabytes takes no more memory than one of one.
 func TestRangeIsFlat(t *testing.T) {
 	dir := t.TempDir()
 	for n := range 3 {
-		grow(t, dir, n+1, maxFileBytes/8)
+		grow(t, dir, n+1, MaxFileBytes/8)
 	}
 	l := mustOpen(t, dir)
 	var m runtime.MemStats
@@ -189,9 +235,9 @@ func TestFollowEnds(t *testing.T) {
 
 func BenchmarkSearch(b *testing.B) {
 	dir := b.TempDir()
-	grow(b, dir, 1, maxFileBytes)
+	grow(b, dir, 1, MaxFileBytes)
 	l := mustOpen(b, dir)
-	b.SetBytes(maxFileBytes)
+	b.SetBytes(MaxFileBytes)
 	for b.Loop() {
 		if _, err := l.Search(b.Context(), Query{User: "nobody", Last: 1}); err != nil {
 			b.Fatal(err)

@@ -77,7 +77,7 @@ func TestParallelOverTheMonth(t *testing.T) {
 
 func TestFullFile(t *testing.T) {
 	dir := t.TempDir()
-	grow(t, dir, 1, maxFileBytes)
+	grow(t, dir, 1, MaxFileBytes)
 	before := mustRead(t, filePath(dir, 1))
 	v := newVault()
 	l := mustOpenWith(t, dir, v)

@@ -34,14 +34,15 @@ const (
 )
 
 // The limits of what a token may be set to, and of its key (octets). RFC 4226
-// §4 R6 asks for a key of at least 128 bits.
+// §4 R6 asks for a key of at least 128 bits. One longer than a hash's block would
+// be hashed before its use (RFC 2104 §2), so that two keys show the same codes.
 const (
 	MinDigits = 6
 	MaxDigits = 8
 	MinPeriod = 15 // seconds
 	MaxPeriod = 120
 	MinKey    = 16 // octets
-	MaxKey    = 128
+	MaxKey    = 64
 )
 
 // Params say how a token makes its codes.

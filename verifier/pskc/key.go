@@ -144,7 +144,7 @@ func (p *keyPackage) hash() (otp.Algorithm, error) {
 }
 
 func (p *keyPackage) setData(k *Key, o *opener) (err error) {
-	if k.Secret, err = o.open(p.data["Secret"], decodeBase64); err != nil {
+	if k.Secret, err = o.openSecret(p.data["Secret"]); err != nil {
 		return fmt.Errorf("its secret: %w", err)
 	}
 	if k.Params.Type == otp.HOTP {

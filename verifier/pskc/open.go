@@ -46,6 +46,7 @@ func hmacName(identifier string) string {
 // opener opens encrypted values.
 type opener struct {
 	options    Options
+	declared   bool        // the file has an EncryptionKey
 	derivation *derivation // nil: the key is pre-shared
 	mac        *macMethod  // nil: the file has none
 
@@ -108,6 +109,25 @@ func (o *opener) open(v *value, fromText func(string) ([]byte, error)) ([]byte, 
 		return nil, errors.New("its MAC is wrong: the value was changed, or the key is another file's")
 	}
 	return decrypt(o.key, v.encrypted)
+}
+
+// openSecret is open for the one value that must not be in clear unless the whole
+// file is meant to be.
+func (o *opener) openSecret(v *value) ([]byte, error) {
+	switch {
+	case v.encrypted != nil:
+	case o.declared || o.mac != nil:
+		return nil, &FileError{
+			Problem: "a secret stands here in clear, though the file says that its secrets are encrypted: it may have been put in by somebody else",
+			Hint:    "import nothing of this file; ask its maker for it anew",
+		}
+	case len(o.options.Key)+len(o.options.Password) > 0:
+		return nil, &FileError{
+			Problem: "a secret stands here in clear, though a key or password was given for the file: it may not be the file that its maker encrypted",
+			Hint:    "if its maker did send it in clear, import it without --key-file and --password-file",
+		}
+	}
+	return o.open(v, decodeBase64)
 }
 
 // prepare makes the keys.

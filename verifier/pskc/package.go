@@ -61,7 +61,7 @@ func (f *file) read() error {
 	if v := attr(root, "Version"); !version.MatchString(v) {
 		return f.fail("the file's version is %.20q: only 1.0 can be read", v)
 	}
-	if err := f.each(f.part, "KeyPackage", "Extensions"); err != nil {
+	if err := f.list("KeyPackage", f.part, "Extensions"); err != nil {
 		return err
 	}
 	if f.keys == 0 {
@@ -97,6 +97,7 @@ func (f *file) part(e xml.StartElement) error {
 
 // encryptionKey reads how values are encrypted (RFC 6030 §6).
 func (f *file) encryptionKey() error {
+	f.opener.declared = true
 	return f.each(func(e xml.StartElement) error {
 		switch e.Name {
 		case xml.Name{Space: nsDS, Local: "KeyName"}: // for people

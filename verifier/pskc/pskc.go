@@ -17,8 +17,10 @@
 //
 // What is read is never guessed: a value that isn't there and has no default in
 // the RFC, an algorithm or policy that isn't known, an encrypted value without a
-// MAC are refused. What the RFC allows and this package refuses stands in
-// docs/divergences.md.
+// MAC are refused. So is a secret in clear where a key or password was given, or
+// the file says that it is encrypted: it needs no MAC, and anybody could have put
+// it in the place of one that does. What the RFC allows and this package refuses
+// stands in docs/divergences.md.
 //
 //	pskc.go     what callers see
 //	scan.go     XML: bounded, without DTDs, entities and tricks with comments
@@ -97,7 +99,8 @@ func (e *FileError) Error() string {
 
 // Read yields the keys of a file, in its order. The error of a pair is a
 // *KeyError, after which there may be more, or the last: a *FileError, or what r
-// returned.
+// returned. It goes on without a key for as long as r does: who may lose interest
+// lets r end.
 func Read(r io.Reader, o Options) iter.Seq2[Key, error] {
 	return func(yield func(Key, error) bool) {
 		f := &file{scanner: newScanner(r), opener: opener{options: o}, yield: yield}

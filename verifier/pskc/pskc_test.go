@@ -222,9 +222,6 @@ func TestDerivedKey(t *testing.T) {
 
 // A key that can't be used is named with its reason, and the next one is read.
 func TestKeyFaults(t *testing.T) {
-	s := newSealer(figure6Key, "http://www.w3.org/2001/04/xmlenc#aes128-cbc", "hmac-sha1")
-	noMAC := s.datum("Secret", []byte(secret))
-	noMAC = noMAC[:strings.Index(noMAC, "<ValueMAC>")] + "</Secret>"
 	for name, c := range map[string]struct {
 		change func(*token)
 		want   string
@@ -244,7 +241,6 @@ func TestKeyFaults(t *testing.T) {
 		"drift":             {func(p *token) { p.data += datum("TimeDrift", "-1441") }, "off by -1441 intervals"},
 		"drift of libpskc":  {func(p *token) { p.data += datum("TimeDrift", "4294967292") }, "TimeDrift is no number"},
 		"negative counter":  {func(p *token) { p.algorithm = hotp; p.data += datum("Counter", "-1") }, "negative"},
-		"no MAC":            {func(p *token) { p.data = noMAC + datum("TimeInterval", "60") }, "encrypted, but has no MAC"},
 		"secret":            {func(p *token) { p.data = datum("Secret", "!") + datum("TimeInterval", "60") }, "no base64"},
 		"unknown policy":    {func(p *token) { p.policy = "<KeyUsage>OTP</KeyUsage><OnlyOnFridays/>" }, `"OnlyOnFridays", which is not understood`},
 		"PIN attribute":     {func(p *token) { p.policy = `<PINPolicy PINUsageMode="Local" OnWeekDaysOnly="TRUE"/>` }, "OnWeekDaysOnly"},
@@ -257,12 +253,60 @@ func TestKeyFaults(t *testing.T) {
 	} {
 		p := plainToken("BAD")
 		c.change(&p)
-		keys, faults, end := read(strings.NewReader(document(preShared, s.method(), p, plainToken("GOOD"))), pskc.Options{Key: figure6Key})
+		keys, faults, end := read(strings.NewReader(document(p, plainToken("GOOD"))), pskc.Options{})
 		if len(faults) != 1 || faults[0].Serial != "BAD" || !strings.Contains(faults[0].Problem, c.want) {
 			t.Errorf("%s: %v, want %q", name, faults, c.want)
 		}
 		if len(keys) != 1 || keys[0].Serial != "GOOD" || end != nil {
 			t.Errorf("%s: the next key: %v, %v", name, keys, end)
+		}
+	}
+}
+
+// An encrypted value without a MAC bars its key, and the next one is read.
+func TestNoMAC(t *testing.T) {
+	s := newSealer(figure6Key, "http://www.w3.org/2001/04/xmlenc#aes128-cbc", "hmac-sha1")
+	good, bad := plainToken("GOOD"), plainToken("BAD")
+	good.data = s.datum("Secret", []byte(secret)) + datum("TimeInterval", "60")
+	bad.data = good.data[:strings.Index(good.data, "<ValueMAC>")] + "</Secret>" + datum("TimeInterval", "60")
+	keys, faults, end := read(strings.NewReader(document(preShared, s.method(), bad, good)), pskc.Options{Key: figure6Key})
+	if len(faults) != 1 || faults[0].Serial != "BAD" || !strings.Contains(faults[0].Problem, "encrypted, but has no MAC") {
+		t.Errorf("%v", faults)
+	}
+	if len(keys) != 1 || keys[0].Serial != "GOOD" || end != nil {
+		t.Errorf("the next key: %v, %v", keys, end)
+	}
+}
+
+// A secret in clear ends the reading of a file that says it is encrypted, or that
+// somebody holds a key for: whoever could write to it could have put it in.
+func TestSecretInClear(t *testing.T) {
+	s := newSealer(figure6Key, "http://www.w3.org/2001/04/xmlenc#aes128-cbc", "hmac-sha1")
+	sealed := plainToken("T1")
+	sealed.data = s.datum("Secret", []byte(secret)) + datum("TimeInterval", "60")
+	key := pskc.Options{Key: figure6Key}
+	const declared, given = "though the file says that its secrets are encrypted", "though a key or password was given"
+	for name, c := range map[string]struct {
+		file    string
+		options pskc.Options
+		want    string
+		keys    int
+	}{
+		"among encrypted ones":        {document(preShared, s.method(), sealed, plainToken("T2"), sealed), key, declared, 1},
+		"alone":                       {document(preShared, s.method(), plainToken("T2")), key, declared, 0},
+		"without a key":               {document(preShared, s.method(), plainToken("T2")), pskc.Options{}, declared, 0},
+		"no encryption, but MACs":     {document(s.method(), plainToken("T2")), pskc.Options{}, declared, 0},
+		"no MACs":                     {document(preShared, plainToken("T2")), pskc.Options{}, declared, 0},
+		"a plain file and a key":      {document(plainToken("T2")), key, given, 0},
+		"a plain file and a password": {document(plainToken("T2")), pskc.Options{Password: []byte("qwerty")}, given, 0},
+	} {
+		keys, faults, end := read(strings.NewReader(c.file), c.options)
+		var refused *pskc.FileError
+		if !errors.As(end, &refused) || !strings.Contains(refused.Problem, c.want) || refused.Line == 0 || refused.Hint == "" {
+			t.Errorf("%s: %v, want %q", name, end, c.want)
+		}
+		if len(keys) != c.keys || len(faults) > 0 {
+			t.Errorf("%s: %v, %v", name, keys, faults)
 		}
 	}
 }
@@ -343,6 +387,9 @@ func TestFileFaults(t *testing.T) {
 		"long name":           {swap("<KeyPackage>", "<"+strings.Repeat("a", 1<<20)+"/>"), "longer than"},
 		"long comment":        {swap("<KeyPackage>", "<!--"+strings.Repeat("a", 1<<20)+"-->"), "longer than"},
 		"attributes":          {swap("<KeyPackage>", "<KeyPackage "+manyAttributes(100)+">"), "more than 32 attributes"},
+		"children":            {swap("<Data>", "<Data>"+manyChildren(100)), "more than 64 others in it"},
+		"usages":              {swap("</Data>", "</Data><Policy>"+strings.Repeat("<KeyUsage>OTP</KeyUsage>", 100)+"</Policy>"), "more than 64 others in it"},
+		"extensions":          {swap("<KeyPackage>", strings.Repeat("<Extensions/>", 100)+"<KeyPackage>"), "more than 64 others in it"},
 		"second document":     {good + good, "follows the end"},
 		"text behind":         {good + "x", "text stands between"},
 		"Latin-1":             {`<?xml version="1.0" encoding="ISO-8859-1"?>` + good, "can't be read"},
@@ -359,6 +406,15 @@ func TestFileFaults(t *testing.T) {
 	}
 }
 
+// manyChildren are of an extension.
+func manyChildren(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `<x:a%d xmlns:x="urn:x"/>`, i)
+	}
+	return b.String()
+}
+
 func manyAttributes(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -370,12 +426,18 @@ func manyAttributes(n int) string {
 // No error repeats a secret or a password.
 func TestErrorsHoldNoSecret(t *testing.T) {
 	const leaked = "c2VjcmV0c2VjcmV0c2VjcmV0" // "secretsecretsecret"
-	for _, file := range []string{
-		document(token{serial: "T1", algorithm: hotp, data: datum("Secret", leaked)}),
-		strings.Replace(document(plainToken("T1")), "<TimeInterval>", datum("Secret", leaked)+"<TimeInterval>", 1),
-		strings.Replace(string(figure(t, 6)), "ESIzRFVmd4iZABEiM0RVZgKn6WjLaTC1sbeBMSvIhRejN9vJa2BOlSaMrR7I5wSX", leaked, 1),
+	both := pskc.Options{Key: figure6Key, Password: []byte(leaked)}
+	inClear := document(token{serial: "T1", algorithm: hotp, data: datum("Secret", leaked)})
+	for _, c := range []struct {
+		file    string
+		options pskc.Options
+	}{
+		{inClear, pskc.Options{}},
+		{inClear, both},
+		{strings.Replace(document(plainToken("T1")), "<TimeInterval>", datum("Secret", leaked)+"<TimeInterval>", 1), pskc.Options{}},
+		{strings.Replace(string(figure(t, 6)), "ESIzRFVmd4iZABEiM0RVZgKn6WjLaTC1sbeBMSvIhRejN9vJa2BOlSaMrR7I5wSX", leaked, 1), both},
 	} {
-		keys, faults, end := read(strings.NewReader(file), pskc.Options{Key: figure6Key, Password: []byte(leaked)})
+		keys, faults, end := read(strings.NewReader(c.file), c.options)
 		if text := fmt.Sprint(faults, end); len(keys) > 0 || strings.Contains(text, "secret"+"secret") || strings.Contains(text, leaked) {
 			t.Errorf("%v, %s", keys, text)
 		}

@@ -19,6 +19,9 @@ const (
 	maxDepth = 24
 	// maxAttributes bounds those of one element, namespaces included.
 	maxAttributes = 32
+	// maxChildren bounds those of one element: RFC 6030 needs nine, its extensions
+	// a few more. Each is kept in mind, or compared with those before it.
+	maxChildren = 64
 )
 
 // scanner reads XML as a stream of elements. It knows nothing of RFC 6030.
@@ -179,7 +182,13 @@ func (s *scanner) end() error {
 // end. fn reads the child to its end. A child may stand twice only if it is
 // named in repeated.
 func (s *scanner) each(fn func(xml.StartElement) error, repeated ...string) error {
+	return s.list("", fn, repeated...)
+}
+
+// list is each for an element that may have any number of the child named item.
+func (s *scanner) list(item string, fn func(xml.StartElement) error, repeated ...string) error {
 	var seen []xml.Name
+	children := 0
 	for {
 		token, err := s.next()
 		if err != nil {
@@ -187,11 +196,16 @@ func (s *scanner) each(fn func(xml.StartElement) error, repeated ...string) erro
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
-			if !slices.Contains(repeated, t.Name.Local) {
-				if slices.Contains(seen, t.Name) {
-					return s.fail("<%.40s> stands twice", t.Name.Local)
+			if t.Name.Local != item {
+				if children++; children > maxChildren {
+					return s.fail("an element has more than %d others in it", maxChildren)
 				}
-				seen = append(seen, t.Name)
+				if !slices.Contains(repeated, t.Name.Local) {
+					if slices.Contains(seen, t.Name) {
+						return s.fail("<%.40s> stands twice", t.Name.Local)
+					}
+					seen = append(seen, t.Name)
+				}
 			}
 			if err := fn(t); err != nil {
 				return err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"otpgate/internal/store"
 )
@@ -26,6 +27,19 @@ type Wrapper interface {
 type storedKey struct {
 	V       int    `json:"v"` // layout version, 1
 	Wrapped []byte `json:"wrapped"`
+}
+
+// Alone reports whether there is no record but data keys: nobody has written to
+// the database since it was made.
+func Alone(r store.Reader) (bool, error) {
+	alone := true
+	err := r.Scan("", func(key string, _ []byte) error {
+		if alone = strings.HasPrefix(key, store.Prefix(dataKeyRecord)); !alone {
+			return store.ErrStopScan
+		}
+		return nil
+	})
+	return alone, err
 }
 
 // Open unwraps the data keys in records, and makes the first if there is none.

@@ -23,9 +23,9 @@ var (
 	ErrSameMaster = errors.New("seal: that is the master key in use")
 )
 
-// Settle is how long a value may take from Seal until it is stored. The longest
-// is an import of a hundred thousand tokens, sealed and then stored in one
-// transaction: some seconds.
+// Settle is how long a value may take from Seal until it is stored. Whoever seals
+// does so in the transaction that stores, or just before it; the longest are those
+// of an import, a slice of some hundred tokens each (decision 9).
 const Settle = time.Minute
 
 // Phase is where a rotation is.
