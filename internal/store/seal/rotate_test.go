@@ -50,6 +50,14 @@ func newSite(t *testing.T, records store.Records, master Wrapper) *site {
 	return s
 }
 
+// noted returns the notes once nothing moves any more.
+func (s *site) noted() []string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.notes)
+}
+
 // put stores n secrets, each of which is its own record's key.
 func (s *site) put(t *testing.T, from, n int) {
 	t.Helper()
@@ -149,8 +157,8 @@ func TestRotation(t *testing.T) {
 		if got := s.Status(); got.Phase != Idle || got.Old != nil || got.Resealed != n+1 || got.Problem != "" {
 			t.Errorf("afterwards: %+v", got)
 		}
-		if want := []string{"key.rotate by hanako", "key.rotated by "}; !slices.Equal(s.notes, want) {
-			t.Errorf("noted %q, want %q", s.notes, want)
+		if want := []string{"key.rotate by hanako", "key.rotated by "}; !slices.Equal(s.noted(), want) {
+			t.Errorf("noted %q, want %q", s.noted(), want)
 		}
 		// A try may have read its value before; a little later nobody has.
 		if _, err := s.box.Open(late, "p", old); err != nil {
