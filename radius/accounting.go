@@ -123,8 +123,9 @@ func statusName(s rfc2866.AcctStatusType) string {
 		return "on"
 	case rfc2866.AcctStatusType_Value_AccountingOff:
 		return "off"
+	default:
+		return fmt.Sprint(uint32(s))
 	}
-	return fmt.Sprint(uint32(s))
 }
 
 // accountingResponse is the answer: every Proxy-State of the request and nothing

@@ -185,7 +185,7 @@ func overTLSInBubble(t *testing.T, f func(*tlsHarness)) {
 // connect returns the raw end of a connection.
 func (h *tlsHarness) connect(from netip.AddrPort) net.Conn {
 	mine, theirs := net.Pipe()
-	h.memListener.conns <- fromConn{theirs, from}
+	h.conns <- fromConn{theirs, from}
 	return mine
 }
 
@@ -581,17 +581,17 @@ func TestRADIUS11(t *testing.T) {
 	overTLSInBubble(t, func(h *tlsHarness) {
 		h.AccountLog = keepsAll{}
 		conn := h.dial11()
-		clear := func(token uint32, code string) *packet {
+		ask := func(token uint32, code string) *packet {
 			return v11(codec.CodeAccessRequest, token).user("hanako").add(rfc2865.UserPassword_Type, []byte(code))
 		}
 		ask11(t, conn, v11(codec.CodeStatusServer, 0), codec.CodeAccessAccept)
-		got := ask11(t, conn, clear(0x01020304, rightCode).add(rfc2865.ProxyState_Type, []byte("ps")), codec.CodeAccessAccept)
+		got := ask11(t, conn, ask(0x01020304, rightCode).add(rfc2865.ProxyState_Type, []byte("ps")), codec.CodeAccessAccept)
 		if string(got.Get(rfc2865.ProxyState_Type)) != "ps" {
 			t.Errorf("attributes %v, want the Proxy-State", got)
 		}
-		ask11(t, conn, clear(0x01020305, wrongCode), codec.CodeAccessReject)
+		ask11(t, conn, ask(0x01020305, wrongCode), codec.CodeAccessReject)
 		// What has no meaning is ignored: Reserved-1, Reserved-2, a Message-Authenticator.
-		odd := clear(7, rightCode).add(rfc2869.MessageAuthenticator_Type, make([]byte, 16))
+		odd := ask(7, rightCode).add(rfc2869.MessageAuthenticator_Type, make([]byte, 16))
 		odd.b[1], odd.b[15] = 9, 9
 		ask11(t, conn, odd, codec.CodeAccessAccept)
 		h.wantCalls(3)
