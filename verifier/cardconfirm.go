@@ -109,11 +109,7 @@ func (v *Verifier) Confirm(ctx context.Context, a CardAttempt) (Result, error) {
 		return Result{}, fmt.Errorf("%w: no realm %q", ErrNoDecision, a.Realm)
 	}
 	now := v.Now()
-	var d decision
-	err := errMoved
-	for look := 0; errors.Is(err, errMoved) && look < maxLooks; look++ {
-		d, err = v.tryCard(ctx, realm, a, now)
-	}
+	d, err := settle(func() (decision, error) { return v.tryCard(ctx, realm, a, now) })
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrNoDecision, err)
 	}

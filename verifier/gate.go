@@ -70,11 +70,7 @@ func (v *Verifier) pass(ctx context.Context, a Attempt, p passage) (Result, erro
 		return Result{}, fmt.Errorf("%w: no realm %q", ErrNoDecision, a.Realm)
 	}
 	now := v.Now()
-	var d decision
-	err := errMoved
-	for look := 0; errors.Is(err, errMoved) && look < maxLooks; look++ {
-		d, err = v.try(ctx, realm, a, p, now)
-	}
+	d, err := settle(func() (decision, error) { return v.try(ctx, realm, a, p, now) })
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrNoDecision, err)
 	}
@@ -83,6 +79,15 @@ func (v *Verifier) pass(ctx context.Context, a Attempt, p passage) (Result, erro
 		return Result{}, fmt.Errorf("%w: %w: %w", ErrNoDecision, ErrNotLogged, err)
 	}
 	return d.Result, nil
+}
+
+// settle decides, and starts over while what was looked at changes meanwhile.
+func settle(try func() (decision, error)) (d decision, err error) {
+	err = errMoved
+	for look := 0; errors.Is(err, errMoved) && look < maxLooks; look++ {
+		d, err = try()
+	}
+	return d, err
 }
 
 // publish writes the decision to the audit log, and raises the realm's alarm if
