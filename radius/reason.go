@@ -19,6 +19,7 @@ const (
 	authenticatorWrong     reason = "message_authenticator_wrong"
 	proxyStateUnprotected  reason = "proxy_state_unprotected"
 	passwordGarbled        reason = "password_garbled"
+	passwordUnusable       reason = "password_unusable"
 	duplicate              reason = "duplicate"
 	duplicateAltered       reason = "duplicate_altered"
 	replayed               reason = "replayed"
@@ -57,6 +58,8 @@ func (r reason) Error() string {
 		return "it has a Proxy-State but no Message-Authenticator, as in an attack (BlastRADIUS, CVE-2024-3596): turn Message-Authenticator on at the client or proxy"
 	case passwordGarbled:
 		return "its password is unreadable: " + sameSecret
+	case passwordUnusable:
+		return "it has no Message-Authenticator, and not exactly one User-Password of a right length, so nothing shows that it comes from the client: anybody can have made it"
 	case duplicate:
 		return "it is a resend of one that is being answered"
 	case duplicateAltered:
