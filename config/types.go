@@ -333,7 +333,8 @@ type RadiusClient struct {
 	// How many requests a second are evaluated, 0 to 100000; the rest is dropped,
 	// and the client sends it again. It keeps one client that runs wild from
 	// taking the gateway from the others: 1000 are ten thousand people within ten
-	// seconds of a power cut. 0: no limit. Default: 1000.
+	// seconds of a power cut. Accounting has three times as much of its own. 0: no
+	// limit. Default: 1000.
 	Rate int `yaml:"rate" jsonschema:"minimum=0,maximum=100000,default=1000"`
 
 	// Whether its accounting (RFC 2866: who began and ended a session) is
