@@ -2,6 +2,7 @@ package radius
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 )
 
@@ -13,6 +14,7 @@ type reason string
 const (
 	unknownClient          reason = "unknown_client"
 	malformed              reason = "malformed"
+	tooManyAttributes      reason = "too_many_attributes"
 	unexpectedCode         reason = "unexpected_code"
 	authenticatorMissing   reason = "message_authenticator_missing"
 	authenticatorMalformed reason = "message_authenticator_malformed"
@@ -24,6 +26,7 @@ const (
 	duplicateAltered       reason = "duplicate_altered"
 	replayed               reason = "replayed"
 	superseded             reason = "superseded"
+	tokenReused            reason = "token_reused"
 	queueFull              reason = "queue_full"
 	stale                  reason = "stale"
 	clientTooFast          reason = "client_rate"
@@ -46,6 +49,8 @@ func (r reason) Error() string {
 		return "no client in gateway.yaml has this address: add it under radius.clients if it is yours"
 	case malformed:
 		return "it is not a RADIUS packet"
+	case tooManyAttributes:
+		return fmt.Sprintf("it has more than %d attributes, and no gear sends so many: a proxy may have added some", maxAttributes)
 	case unexpectedCode:
 		return "only Access-Request, Accounting-Request and Status-Server are answered here"
 	case authenticatorMissing:
@@ -68,6 +73,8 @@ func (r reason) Error() string {
 		return "it was answered before, and comes again from another port or long after: the network repeats packets, or somebody has captured it"
 	case superseded:
 		return "the client gave its identifier to a new request before this one was answered"
+	case tokenReused:
+		return "the client gave its Token to a new request before this connection had answered the last one: RADIUS/1.1 forbids that"
 	case queueFull:
 		return "too many requests are waiting: the gateway is overloaded, or its disk is slow"
 	case stale:

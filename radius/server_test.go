@@ -185,12 +185,12 @@ func TestForgeryDoesNotTouchTheCache(t *testing.T) {
 	})
 }
 
-func TestCacheIsBounded(t *testing.T) {
-	now := time.Unix(0, 0)
-	c := newReplyCache(func() time.Time { return now })
+// numbered returns requests that are alike but for their Request Authenticator
+// and their address.
+func numbered(t *testing.T) func(i int) *request {
 	raw := login(1, "a", rightCode)
 	clients := testClients(t)
-	key := func(i int) *request {
+	return func(i int) *request {
 		b := bytes.Clone(raw)
 		binary.BigEndian.PutUint32(b[4:], uint32(i)) // of the Request Authenticator
 		var ip [4]byte
@@ -203,6 +203,33 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 		return req
 	}
+}
+
+func TestCachedRepliesAreBoundedByOctets(t *testing.T) {
+	c, key := newReplyCache(time.Now), numbered(t)
+	large := make([]byte, codec.MaxPacketLength)
+	const most = maxReplyOctets / codec.MaxPacketLength
+	for i := range most + 100 {
+		e, _, err := c.begin(key(i))
+		if err != nil || !c.finish(e, large) {
+			t.Fatal(i, err)
+		}
+	}
+	if n := c.answered.Len(); n != most || c.octets != most*len(large) {
+		t.Errorf("%d replies of %d octets are held, want %d of %d", n, c.octets, most, most*len(large))
+	}
+	if _, reply, _ := c.begin(key(most + 99)); reply == nil {
+		t.Error("the youngest was evicted")
+	}
+	c.now = func() time.Time { return time.Now().Add(replyHold) }
+	if c.expire(); c.octets != 0 || len(c.entries) != 0 {
+		t.Errorf("%d octets and %d entries after the hold", c.octets, len(c.entries))
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	now := time.Unix(0, 0)
+	c, key := newReplyCache(func() time.Time { return now }), numbered(t)
 	inFlight, _, _ := c.begin(key(-1))
 	for i := range maxExchanges + 10 {
 		e, reply, err := c.begin(key(i))

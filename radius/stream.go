@@ -67,10 +67,12 @@ func (o *outbox) send(b []byte, _ netip.AddrPort) error {
 
 // dropped frees the request's slot. After a packet that shows the other side to
 // be out of step, or without the secret, the connection is to be closed (RFC
-// 6613 §2.6.4, RFC 6614 §2.5).
+// 6613 §2.6.4, RFC 9765 §4.2.2). What a third party can have put into a packet
+// that a proxy passes on isn't among the reasons: it would end everybody's.
 func (o *outbox) dropped(why reason) {
 	<-o.slots
-	if why == malformed || why == authenticatorMalformed || why == authenticatorWrong {
+	switch why {
+	case malformed, authenticatorMalformed, authenticatorWrong, accountingWrong, tokenReused:
 		o.condemned.Store(true)
 		select {
 		case o.wake <- struct{}{}:
