@@ -109,6 +109,8 @@ type Realm struct {
 	// a second server when an answer is lost, which else tells the person that a
 	// right code is wrong. It bends single use: whoever can see a code and ask as
 	// that client and station has as long. Each use stands in the audit log.
+	// Where many people share a Calling-Station-Id, as behind one NAT address or a
+	// proxy that writes its own, anybody there who sees a code has that time too.
 	// Requests without a Calling-Station-Id never have it. Left out: off.
 	FailoverGrace time.Duration `yaml:"failover_grace" jsonschema:"minimum=1s,maximum=10s"`
 
@@ -327,7 +329,8 @@ type RadiusClient struct {
 	// Whether a request without Message-Authenticator is dropped. false only
 	// for old gear that can't send it: it is open to BlastRADIUS
 	// (CVE-2024-3596), and must ask by PAP: a request by CHAP or MS-CHAPv2 has
-	// nothing else that shows who sent it. Over TLS none is needed. Default: true.
+	// nothing else that shows who sent it. Not beside certificate: TLS shows who
+	// sent it. Default: true.
 	RequireMessageAuthenticator bool `yaml:"require_message_authenticator" jsonschema:"default=true"`
 
 	// How many requests a second are evaluated, 0 to 100000; the rest is dropped,
