@@ -112,8 +112,9 @@ func (r reason) level() slog.Level {
 	return slog.LevelWarn
 }
 
-// drop counts a packet that gets no reply, and says why, rate-limited. err is a
-// reason, or wraps one.
+// drop counts a packet that gets no reply, and says why, rate-limited; over
+// RADIUS/1.1 also to the client, which else had to wait. err is a reason, or wraps
+// one.
 func (s *Server) drop(d *datagram, err error) {
 	why := internalError
 	errors.As(err, &why)
@@ -125,7 +126,9 @@ func (s *Server) drop(d *datagram, err error) {
 		s.unknown.seen(d.from.Addr(), d.at)
 	}
 	s.Metrics.droppedFor(name, why)
-	d.via.dropped(why)
+	if told := protocolError(d, why); told == nil || d.via.send(told, d.from) != nil {
+		d.via.dropped(why)
+	}
 	if suppressed, ok := s.notices.allow(name, string(why)); ok {
 		s.Log.LogAttrs(s.ctx, why.level(), "RADIUS: packet dropped: "+err.Error(),
 			slog.String("client", name), slog.Any("from", d.from),

@@ -26,7 +26,8 @@
 //     there, on the same sockets (accounting.go).
 //   - What came from each client is told to the operator (seen.go).
 //   - No decision, no answer: if the gate fails, the packet is dropped, and the
-//     gear asks again or turns to the next server.
+//     gear asks again or turns to the next server. Over RADIUS/1.1 it is told that
+//     it has to (protocolerror.go).
 //   - An Access-Reject never says why.
 //   - Whom a request names, realm and case and charset, stands in names.go; what an
 //     Access-Accept carries beyond the yes in answer.go and radius/dictionary.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -513,20 +512,4 @@ func TestBrokenSocketEndsServe(t *testing.T) {
 			t.Errorf("Shutdown: %v", err)
 		}
 	})
-}
-
-func TestFIPSOnlyIsRefused(t *testing.T) {
-	if os.Getenv("RADIUS_TEST_FIPS") != "" {
-		err := (&Server{}).Serve(newMemConn())
-		if !errors.Is(err, errFIPS) {
-			t.Errorf("Serve: %v, want %v", err, errFIPS)
-		}
-		return
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFIPSOnlyIsRefused$", "-test.v")
-	cmd.Env = append(os.Environ(), "RADIUS_TEST_FIPS=1", "GODEBUG=fips140=only")
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestFIPSOnlyIsRefused") {
-		t.Errorf("%v\n%s", err, out)
-	}
 }

@@ -393,8 +393,9 @@ func TestTooManyAttributesCostOnePacket(t *testing.T) {
 		if reply := receive(t, conn); reply[1] != 2 {
 			t.Errorf("an answer to request %d", reply[1])
 		}
+		synctest.Wait()
 		if n := h.drops("proxy", tooManyAttributes); n != 1 {
-			t.Errorf("dropped for %s: %v, want 1", tooManyAttributes, n)
+			t.Errorf("dropped for too many attributes: %v, want 1", n)
 		}
 	})
 }
