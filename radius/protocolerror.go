@@ -12,10 +12,10 @@ import (
 // all the same: nothing was decided, and nothing is remembered of it.
 const (
 	codeProtocolError codec.Code = 52  // RFC 7930 §4
-	errorCauseType    codec.Type = 101 // RFC 5176 §3.6
+	errorCauseType    codec.Type = 101 // RFC 5176 §3.5
 )
 
-// errorCause is the value of an Error-Cause (RFC 5176 §3.6; RFC 9765 §6.1).
+// errorCause is the value of an Error-Cause (RFC 5176 §3.5; RFC 9765 §6.1).
 type errorCause uint32
 
 const (
