@@ -318,7 +318,8 @@ type RadiusClient struct {
 	// RADIUS attributes that its Access-Accepts carry, such as
 	// { Filter-Id: "{group}", Mikrotik-Group: full }, as in a realm's radius_reply
 	// and over that. They are checked against otpgate's dictionary, which has the
-	// attributes of RFC 2865, 2868 and 2869 that decide about a log-in, and those
+	// attributes of RFC 2865, 2868 and 2869 that decide about a log-in, those for
+	// IPv6 (2001:db8::10, or 2001:db8:1::/48 for a prefix), and those
 	// of Cisco, Citrix, F5, Fortinet, Juniper, Microsoft, Mikrotik and Palo Alto.
 	Reply Reply `yaml:"reply"`
 

@@ -60,8 +60,8 @@ func TestFIPSOnlyOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- s.ServeTLS(l, ca.issue("server", "radius.example"), ca.roots()) }()
+	served, certificate := make(chan error, 1), ca.issue("server", "radius.example")
+	go func() { served <- s.ServeTLS(l, certificate, ca.roots()) }()
 	dial := func(protocols ...string) (*tls.Conn, error) {
 		return tls.Dial("tcp", l.Addr().String(), &tls.Config{
 			Certificates: []tls.Certificate{ca.issue("proxy.example")}, RootCAs: ca.roots(), ServerName: "radius.example", NextProtos: protocols,
@@ -79,14 +79,14 @@ func TestFIPSOnlyOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantWithoutMD5(t, conn)
-	if len(log.kept) != 1 || log.kept[0].Session != "s1" || log.kept[0].Client != "proxy" {
-		t.Errorf("kept %+v", log.kept)
-	}
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+	if len(log.kept) != 1 || log.kept[0].Session != "s1" || log.kept[0].Client != "proxy" {
+		t.Errorf("kept %+v", log.kept)
 	}
 	if n := (&tlsHarness{harness: &harness{Server: s}}).refusedFor(handshakeFailed); n != 2 || !strings.Contains(logs.String(), "fips140=only") {
 		t.Errorf("%v were refused, want 2; log:\n%s", n, logs)

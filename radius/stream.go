@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -73,8 +74,7 @@ func (o *outbox) send(b []byte, _ netip.AddrPort) error {
 // that a proxy passes on isn't among the reasons: it would end everybody's.
 func (o *outbox) dropped(why reason) {
 	<-o.slots
-	switch why {
-	case malformed, authenticatorMalformed, authenticatorWrong, accountingWrong, tokenReused:
+	if slices.Contains([]reason{malformed, authenticatorMalformed, authenticatorWrong, accountingWrong, tokenReused}, why) {
 		o.condemned.Store(true)
 		select {
 		case o.wake <- struct{}{}:

@@ -2,6 +2,7 @@ package radius
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,15 @@ func (h *tlsHarness) refusedFor(why rejection) float64 {
 	return testutil.ToFloat64(h.Metrics.refused.WithLabelValues(string(why)))
 }
 
+// counted is how many connections are counted, how many of them are in their
+// handshake, and from how many hosts those come.
+func (h *tlsHarness) counted() (total, handshakes, hosts int) {
+	c := h.Server.conns
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total, c.handshakes, len(c.from)
+}
+
 // Half-open connections from one client's whole network leave room for another's.
 func TestOneNetworkKeepsNobodyOut(t *testing.T) {
 	overTLSInBubble(t, func(h *tlsHarness) {
@@ -36,8 +46,9 @@ func TestOneNetworkKeepsNobodyOut(t *testing.T) {
 			t.Errorf("% x", reply)
 		}
 		time.Sleep(handshakeLimit + time.Second)
-		if n := h.Server.conns.handshakes; n != 0 || len(h.Server.conns.from) != 0 {
-			t.Errorf("%d handshakes of %d hosts go on after the time for them", n, len(h.Server.conns.from))
+		synctest.Wait()
+		if _, handshakes, hosts := h.counted(); handshakes != 0 || hosts != 0 {
+			t.Errorf("%d handshakes of %d hosts go on after the time for them", handshakes, hosts)
 		}
 	})
 }
@@ -52,7 +63,7 @@ func TestSubnetIsOneHost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := begin("2001:db8:0:1:ffff:ffff:ffff:ffff"); err != tooManyHandshakes {
+	if err := begin("2001:db8:0:1:ffff:ffff:ffff:ffff"); !errors.Is(err, tooManyHandshakes) {
 		t.Errorf("the same subnet: %v", err)
 	}
 	if err := begin("2001:db8:0:2::1"); err != nil {
@@ -138,8 +149,8 @@ func TestPanicCostsOneConnection(t *testing.T) {
 				if !strings.Contains(h.logs.String(), "panic: boom while ") || !strings.Contains(h.logs.String(), "tlslimits_test.go") {
 					t.Errorf("the log doesn't say where:\n%s", h.logs)
 				}
-				if c := h.Server.conns; c.total != 0 || c.handshakes != 0 {
-					t.Errorf("%d connections, %d of them in their handshake, are still counted", c.total, c.handshakes)
+				if total, handshakes, _ := h.counted(); total != 0 || handshakes != 0 {
+					t.Errorf("%d connections, %d of them in their handshake, are still counted", total, handshakes)
 				}
 				good := h.mustDial(proxy, h.as("proxy.example"))
 				send(t, good, radsec(9, "z", rightCode).b)
