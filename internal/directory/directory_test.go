@@ -64,6 +64,21 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// Somebody unknown costs a search and a bind, like everybody: the connections
+// of both kinds tell.
+func TestSameWork(t *testing.T) {
+	server := newSlapd(t, newAuthority(t))
+	for _, user := range []string{"alice", "mallory", "twin", "*"} {
+		cfg := searching("ldaps://" + server.tls)
+		cfg.Roots = server.roots
+		s := newSite(t, cfg)
+		s.wantCheck(t, user, "wrong", false)
+		if n := s.metric(t, "otpgate_directory_connections"); n != 2 {
+			t.Errorf("%s: %v connections", user, n)
+		}
+	}
+}
+
 // Whoever has two entries can't log in with the password of either.
 func TestTwoEntries(t *testing.T) {
 	server := newSlapd(t, newAuthority(t))
