@@ -24,7 +24,8 @@ var arrows = map[string][]string{
 	},
 	"config": {"radius/dictionary"},
 
-	"radius":            {"verifier", "radius/dictionary"},
+	"radius":            {"verifier", "radius/dictionary", "radius/upstream"},
+	"radius/upstream":   {},
 	"radius/dictionary": {},
 	"oidc":              {"verifier", "internal/store"},
 	"internal/pages":    {"verifier"},
