@@ -80,7 +80,7 @@ func (s *Server) passwordAndCode(ctx context.Context, r *request, at *progress, 
 		at.factor = verifier.FirstFactor{Kind: r.client.FirstFactor.kind(), Verdict: verifier.FactorWrong}
 		return s.askGate(ctx, r, at, p, verifier.Typed(""))
 	}
-	return s.checkFactorWith(ctx, r, at, p, password, verifier.Typed(code))
+	return s.checkFactor(ctx, r, at, p, password, verifier.Typed(code))
 }
 
 // split takes a code of so many digits off what was typed, at its end or at its
@@ -121,14 +121,9 @@ func (f FirstFactor) kind() verifier.FactorKind {
 	return ""
 }
 
-// checkFactor checks a first factor that came alone; the code is asked for next.
-func (s *Server) checkFactor(ctx context.Context, r *request, at *progress, p *proof, password string) (verdict, error) {
-	return s.checkFactorWith(ctx, r, at, p, password, nil)
-}
-
-// checkFactorWith checks the first factor, and goes on with the code, if there is
-// one already.
-func (s *Server) checkFactorWith(ctx context.Context, r *request, at *progress, p *proof, password string, code verifier.Match) (verdict, error) {
+// checkFactor checks the first factor, and goes on with the code; nil: that is
+// asked for next.
+func (s *Server) checkFactor(ctx context.Context, r *request, at *progress, p *proof, password string, code verifier.Match) (verdict, error) {
 	at.factor.Kind = r.client.FirstFactor.kind()
 	switch f := r.client.FirstFactor; {
 	case !isText([]byte(password)): // nobody's password, and nothing to send on
@@ -148,7 +143,7 @@ func (s *Server) checkFactorWith(ctx context.Context, r *request, at *progress, 
 		}
 		at.factor.Verdict = verdictOf(right)
 	default:
-		return s.askUpstreamWith(ctx, r, at, p, password, code)
+		return s.askUpstream(ctx, r, at, p, password, code)
 	}
 	return s.goOn(ctx, r, at, p, code)
 }
@@ -191,14 +186,9 @@ func (s *Server) waitFor(ask func() error) error {
 	return nil
 }
 
-// askUpstream asks the other server about what was typed.
-func (s *Server) askUpstream(ctx context.Context, r *request, at *progress, p *proof, typed string) (verdict, error) {
-	return s.askUpstreamWith(ctx, r, at, p, typed, nil)
-}
-
-// askUpstreamWith asks the other server. If it asks back, the person is; a code
+// askUpstream asks the other server. If it asks back, the person is; a code
 // that was typed with the password is then asked for anew.
-func (s *Server) askUpstreamWith(ctx context.Context, r *request, at *progress, p *proof, password string, code verifier.Match) (verdict, error) {
+func (s *Server) askUpstream(ctx context.Context, r *request, at *progress, p *proof, password string, code verifier.Match) (verdict, error) {
 	at.factor.Kind = verifier.FactorRADIUS
 	q := upstream.Question{
 		User: at.who.user, Password: password, State: at.upstream,

@@ -109,7 +109,7 @@ func (s *Server) step(ctx context.Context, r *request, at *progress, p *proof) (
 	case stageFirst:
 		return s.first(ctx, r, at, p)
 	case stageUpstream:
-		return s.askUpstream(ctx, r, at, p, p.typed)
+		return s.askUpstream(ctx, r, at, p, p.typed, nil)
 	case stageCode, stageNextCode:
 		return s.askGate(ctx, r, at, p, p.match)
 	default:
@@ -133,7 +133,7 @@ func (s *Server) first(ctx context.Context, r *request, at *progress, p *proof) 
 		}
 		if alone {
 			at.factor.Vouches = true
-			return s.askUpstream(ctx, r, at, p, p.typed)
+			return s.askUpstream(ctx, r, at, p, p.typed, nil)
 		}
 	}
 	switch {
@@ -144,7 +144,7 @@ func (s *Server) first(ctx context.Context, r *request, at *progress, p *proof) 
 	case c.Mode == ModeChallenge && c.FirstFactor.none():
 		return at.ask(stageCode, promptCode), nil
 	case c.Mode == ModeChallenge:
-		return s.checkFactor(ctx, r, at, p, p.typed)
+		return s.checkFactor(ctx, r, at, p, p.typed, nil)
 	}
 	return s.passwordAndCode(ctx, r, at, p)
 }
@@ -164,10 +164,12 @@ func (s *Server) withoutToken(ctx context.Context, who subject) (bool, error) {
 	}
 }
 
-// ask puts a question, and what comes next is its answer.
+// ask puts a question, and what comes next is its answer. A code may be seen while
+// it is typed: it is used up by the time that somebody who looks over a shoulder
+// could try it.
 func (at *progress) ask(next stage, q message) verdict {
 	at.stage = next
-	return verdict{kind: asked, prompt: prompt{message: q}}
+	return verdict{kind: asked, prompt: prompt{message: q, echo: next == stageCode || next == stageNextCode}}
 }
 
 // attempt is what the gate is asked. A first factor that was wrong reaches no

@@ -42,17 +42,9 @@ const (
 // prompt is what a person is asked: one of ours, or what another server asks.
 type prompt struct {
 	message message
-	passed  string
-	echo    bool // of passed
-}
-
-// echoes says whether the answer may be seen while it is typed. A code is used up
-// by the time that somebody who looks over a shoulder could try it.
-func (q prompt) echoes() bool {
-	if q.passed != "" {
-		return q.echo
-	}
-	return q.message == promptCode || q.message == promptNextCode
+	passed  string // in place of message, if it isn't empty
+	// echo says that the answer may be seen while it is typed.
+	echo bool
 }
 
 // question is the prompt in words, in UTF-8: printable, and in the language of the
@@ -132,7 +124,7 @@ func (s *Server) challenge(r *request, at *progress, q prompt) ([]byte, error) {
 		p.Add(rfc2865.ReplyMessage_Type, text)
 	}
 	echo := rfc2869.Prompt_Value_NoEcho
-	if q.echoes() {
+	if q.echo {
 		echo = rfc2869.Prompt_Value_Echo
 	}
 	if err := rfc2869.Prompt_Add(&p, echo); err != nil { // RFC 2869 §5.10
