@@ -90,10 +90,16 @@ func (g *fakeGate) CheckPIN(_ context.Context, _, _, pin string) (verifier.Facto
 	return verifier.FactorWrong, nil
 }
 
-func (g *fakeGate) ChoosePIN(_ context.Context, _ verifier.Attempt, pin string) (verifier.Result, error) {
+func (g *fakeGate) ChoosePIN(_ context.Context, _ verifier.Attempt, ticket verifier.PINTicket, pin string) (verifier.Result, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.chosen = append(g.chosen, pin)
+	if err := verifier.AllowedPIN(pin); err != nil {
+		return verifier.Result{}, err
+	}
+	if ticket != rightTicket || g.pin != "" {
+		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
+	}
 	g.pin = pin
 	return verifier.Result{Outcome: verifier.Accepted}, nil
 }
@@ -110,6 +116,8 @@ func (g *fakeGate) Verify(ctx context.Context, a verifier.Attempt) (verifier.Res
 		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
 	case f.Vouches && g.state == verifier.ServiceInService:
 		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
+	case f.Verdict == verifier.FactorUnset && a.Match(rightCode):
+		return verifier.Result{Outcome: verifier.Accepted, PINWanted: true, PINTicket: rightTicket}, nil
 	case f.Vouches, a.Match(rightCode):
 		return verifier.Result{Outcome: verifier.Accepted}, nil
 	case a.Match(farCode):
@@ -129,6 +137,8 @@ func newFakeGate() *fakeGate {
 }
 
 const rightPIN = "4711"
+
+var rightTicket = verifier.PINTicket{1, 2, 3}
 
 // sealer is an AES-GCM under a key of its own.
 type sealer struct{ aead cipher.AEAD }

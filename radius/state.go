@@ -27,6 +27,7 @@ import (
 //	mistakes     1
 //	expires      8, milliseconds since 1970
 //	owner       16, a digest of client, realm and user
+//	ticket      16
 //	pin          1 + its octets
 //	upstream     1 + its octets
 //	class        1 + its octets, in which each has 1 + its octets
@@ -161,6 +162,7 @@ func (at *progress) encode(expires time.Time, of [ownerLength]byte) ([]byte, err
 	b.AddUint8(uint8(at.mistakes))
 	b.AddUint64(uint64(expires.UnixMilli()))
 	b.AddBytes(of[:])
+	b.AddBytes(at.ticket[:])
 	addBytes(b, []byte(at.pin))
 	addBytes(b, at.upstream)
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) {
@@ -183,16 +185,18 @@ func decodeState(plaintext []byte) (at *progress, expires time.Time, of [ownerLe
 	in := cryptobyte.String(plaintext)
 	var version, stageOf, kind, verdictOf, vouches, mistakes uint8
 	var millis uint64
+	var ticket verifier.PINTicket
 	var pin, upstream, classes cryptobyte.String
 	kinds := factorKinds()
 	if len(plaintext) != stateLength || !in.ReadUint8(&version) || version != stateVersion ||
 		!in.ReadUint8(&stageOf) || !in.ReadUint8(&kind) || int(kind) >= len(kinds) ||
 		!in.ReadUint8(&verdictOf) || !in.ReadUint8(&vouches) || !in.ReadUint8(&mistakes) ||
-		!in.ReadUint64(&millis) || !in.CopyBytes(of[:]) ||
+		!in.ReadUint64(&millis) || !in.CopyBytes(of[:]) || !in.CopyBytes(ticket[:]) ||
 		!in.ReadUint8LengthPrefixed(&pin) || !in.ReadUint8LengthPrefixed(&upstream) || !in.ReadUint8LengthPrefixed(&classes) {
 		return nil, time.Time{}, of, false
 	}
 	at = &progress{
+		ticket:   ticket,
 		stage:    stage(stageOf),
 		factor:   verifier.FirstFactor{Kind: kinds[kind], Verdict: verifier.FactorVerdict(verdictOf), Vouches: vouches == 1},
 		upstream: upstream, pin: string(pin), mistakes: int(mistakes),
