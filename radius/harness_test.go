@@ -136,7 +136,10 @@ func newFakeGate() *fakeGate {
 	return &fakeGate{state: verifier.ServiceInService, digits: len(rightCode), pin: rightPIN}
 }
 
-const rightPIN = "4711"
+const (
+	rightPIN      = "4711"
+	rightPassword = "Käse大吟醸2026" // digits at its end, and more octets than letters
+)
 
 var rightTicket = verifier.PINTicket{1, 2, 3}
 
@@ -297,7 +300,7 @@ func (h *harness) checkBooks() {
 			h.t.Errorf("client %s: %v requests, but %v replies and drops", name, in, out)
 		}
 	}
-	for _, s := range []string{secret, rightCode, wrongCode} {
+	for _, s := range []string{secret, rightCode, wrongCode, rightPassword, rightPIN} {
 		if strings.Contains(h.logs.String(), s) {
 			h.t.Errorf("the log has %q in it", s)
 		}
