@@ -137,7 +137,7 @@ func newFakeGate() *fakeGate {
 }
 
 const (
-	rightPIN      = "4711"
+	rightPIN      = "471108159263"
 	rightPassword = "Käse大吟醸2026" // digits at its end, and more octets than letters
 )
 
