@@ -19,13 +19,14 @@ import (
 // other, and nobody but cmd imports config. A new package is drawn here first.
 var arrows = map[string][]string{
 	"cmd/otpgate": {
-		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/durable", "internal/pages", "internal/directory",
+		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/durable", "internal/pages", "internal/directory", "radius/upstream",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
 	"config": {"radius/dictionary", "internal/durable"},
 
-	"radius":            {"verifier", "radius/dictionary"},
+	"radius":            {"verifier", "radius/dictionary", "radius/upstream"},
 	"radius/dictionary": {},
+	"radius/upstream":   {},
 	"oidc":              {"verifier", "internal/store"},
 	"internal/pages":    {"verifier"},
 	"internal/admin":    {"verifier", "verifier/otp", "internal/audit"},
