@@ -95,7 +95,7 @@ func (r *request) msCHAPv2Proof(user string) (*proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &proof{method: methodMSCHAPv2, match: m.match, ms: m}, nil
+	return &proof{method: methodMSCHAPv2, match: m.Match, ms: m}, nil
 }
 
 // sameCode reports whether p and q are known to be made from one code. Of two

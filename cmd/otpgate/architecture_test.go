@@ -24,8 +24,9 @@ var arrows = map[string][]string{
 	},
 	"config": {"radius/dictionary"},
 
-	"radius":            {"verifier", "radius/dictionary"},
+	"radius":            {"verifier", "radius/dictionary", "radius/mschap"},
 	"radius/dictionary": {},
+	"radius/mschap":     {},
 	"oidc":              {"verifier", "internal/store"},
 	"internal/pages":    {"verifier"},
 	"internal/admin":    {"verifier", "verifier/otp", "internal/audit"},
