@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"strings"
 
@@ -12,7 +11,6 @@ import (
 	"layeh.com/radius/rfc2865"
 
 	"otpgate/radius/dictionary"
-	"otpgate/verifier"
 )
 
 const (
@@ -21,29 +19,6 @@ const (
 	// maxStation is how long a Calling-Station-Id is taken for one: a MAC
 	// address with an SSID has 50 octets, an IPv6 address with a port 47.
 	maxStation = 64
-)
-
-// refusal is why the door rejects a request without asking the gate. It goes to
-// the log, never to the client.
-type refusal string
-
-func (r refusal) Error() string { return string(r) }
-
-const (
-	noUserName             refusal = "there is not exactly one User-Name"
-	userNameUnusable       refusal = "no user can have this User-Name"
-	noPassword             refusal = "there is no password"
-	emptyPassword          refusal = "the password is empty"
-	passwordMislengthed    refusal = "the User-Password has a wrong length"
-	methodNotSupported     refusal = "method not supported: set the client to PAP, CHAP or MS-CHAPv2"
-	ambiguousMethod        refusal = "there is more than one password, or more than one method"
-	chapMislengthed        refusal = "the CHAP-Password or the CHAP-Challenge has a wrong length"
-	chapChallengeMissing   refusal = "there is a CHAP-Password, but no CHAP-Challenge, which RADIUS/1.1 needs"
-	msCHAPMislengthed      refusal = "the MS-CHAP2-Response or the MS-CHAP-Challenge has a wrong length"
-	msCHAPChallengeMissing refusal = "there is an MS-CHAP2-Response, but not exactly one MS-CHAP-Challenge"
-	noRoom                 refusal = "the packet is too long for what the answer has to carry"
-	nameTooLong            refusal = "the User-Name is too long for an attribute of the answer"
-	sameCode               refusal = "the code that was refused just now, by another method"
 )
 
 // respond returns the reply to d, or the reason to drop it.
@@ -92,71 +67,78 @@ func (s *Server) answerOnce(req *request) ([]byte, error) {
 	return reply, nil
 }
 
-// decide asks the gate, once for each code: see bursts.
+// decide takes one step of a log-in.
 func (s *Server) decide(req *request) ([]byte, error) {
-	attempt, proof, err := s.attempt(req)
+	at, proof, err := s.resume(req)
 	if err != nil {
 		s.logRefusal(req.datagram, err)
 		return req.reply(codec.CodeAccessReject, nil)
 	}
 	req.client.tally.method(proof.method.String())
-	login := loginKey{attempt.Client, attempt.Realm, attempt.User, attempt.From}
-	if s.bursts.continues(login, proof) {
-		s.logRefusal(req.datagram, sameCode)
-		return req.reject(proof)
-	}
-	if !s.users.allow(attempt.Client, attempt.Realm, attempt.User) {
-		return nil, userTooFast
-	}
 	ctx, cancel := context.WithTimeout(s.ctx, answerLimit-s.Now().Sub(req.at))
 	defer cancel()
-	result, err := s.Gate.Verify(ctx, attempt)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", noDecision, err)
+	v, err := s.proceed(ctx, req, at, proof)
+	if why := refusal(""); errors.As(err, &why) {
+		s.logRefusal(req.datagram, err)
+	} else if err != nil {
+		return nil, err
 	}
-	if result.Outcome != verifier.Accepted {
-		s.bursts.refused(login, proof)
+	switch v.kind {
+	case accepted:
+		return s.admit(req, at, proof, v)
+	case asked:
+		return s.challenge(req, at, v.prompt)
+	default:
 		return req.reject(proof)
 	}
-	attributes, err := proof.accepted(req)
+}
+
+// resume returns the log-in that the request is about, which goes on if it has a
+// State, and what it shows; or the refusal.
+func (s *Server) resume(r *request) (*progress, *proof, error) {
+	who, err := s.subject(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	proof, err := r.proof(who.sent)
+	if err != nil {
+		return nil, nil, err
+	}
+	at := begin(who)
+	if len(r.packet.Get(rfc2865.State_Type)) > 0 { // an empty one says nothing
+		if at, err = s.reopen(r, who, proof); err != nil {
+			return nil, nil, err
+		}
+	} else if proof.isTyped && proof.typed == "" && !r.client.mayBeEmpty() {
+		return nil, nil, emptyPassword
+	}
+	if err := s.fits(r, who, proof); err != nil {
+		return nil, nil, err
+	}
+	return at, proof, nil
+}
+
+// admit is the reply to who was accepted.
+func (s *Server) admit(r *request, at *progress, p *proof, v verdict) ([]byte, error) {
+	attributes, err := p.accepted(r)
 	if err != nil {
 		return nil, err
 	}
-	person := dictionary.Person{User: attempt.User, Realm: attempt.Realm, Groups: result.Groups}
-	return req.reply(codec.CodeAccessAccept, append(attributes, s.answer(req.client, person)...))
+	person := dictionary.Person{User: at.who.user, Realm: at.who.realm, Groups: v.groups}
+	attributes = append(attributes, s.answer(r.client, person)...)
+	for _, class := range at.class {
+		attributes.Add(rfc2865.Class_Type, class)
+	}
+	return r.reply(codec.CodeAccessAccept, attributes)
 }
 
-// reject is the reply to a code that was refused.
+// reject is the reply to who was rejected.
 func (r *request) reject(p *proof) ([]byte, error) {
 	attributes, err := p.rejected()
 	if err != nil {
 		return nil, err
 	}
 	return r.reply(codec.CodeAccessReject, attributes)
-}
-
-// attempt is what the gate is asked, and how the code was shown; or the refusal.
-func (s *Server) attempt(r *request) (verifier.Attempt, *proof, error) {
-	who, err := s.subject(r)
-	if err != nil {
-		return verifier.Attempt{}, nil, err
-	}
-	proof, err := r.proof(who.sent)
-	if err != nil {
-		return verifier.Attempt{}, nil, err
-	}
-	if err := s.fits(r, who, proof); err != nil {
-		return verifier.Attempt{}, nil, err
-	}
-	return verifier.Attempt{
-		Realm:   who.realm,
-		User:    who.user,
-		Match:   proof.match,
-		Door:    door,
-		Client:  r.client.Name,
-		From:    station(r.packet.Get(rfc2865.CallingStationID_Type)),
-		Resends: true,
-	}, proof, nil
 }
 
 func (r *request) count(t codec.Type) int {
@@ -168,6 +150,9 @@ func (r *request) count(t codec.Type) int {
 	}
 	return n
 }
+
+// station is where the person is, as far as the client tells.
+func (r *request) station() string { return station(r.packet.Get(rfc2865.CallingStationID_Type)) }
 
 // station is a Calling-Station-Id as the audit log has it: without the port
 // that some gear puts behind an address (strongSwan: 192.0.2.1[4500]), which
@@ -188,14 +173,4 @@ func station(value []byte) string {
 		}
 	}
 	return id
-}
-
-// logRefusal tells why the door rejected, rate-limited.
-func (s *Server) logRefusal(d *datagram, err error) {
-	var why refusal
-	errors.As(err, &why)
-	if suppressed, ok := s.notices.allow(d.client.Name, string(why)); ok {
-		s.Log.LogAttrs(s.ctx, slog.LevelInfo, "RADIUS: rejected without asking the gate: "+err.Error(),
-			slog.String("client", d.client.Name), slog.Any("from", d.from), slog.Int("suppressed", suppressed))
-	}
 }

@@ -10,6 +10,8 @@ import (
 type Realm struct {
 	// LowerNames takes user names in lower case, however they were typed.
 	LowerNames bool
+	// Language is what people are asked in.
+	Language Language
 
 	reply  dictionary.Set
 	groups map[string]dictionary.Set
@@ -18,11 +20,11 @@ type Realm struct {
 
 // NewRealm returns a realm whose people's Accepts carry reply, and over that what
 // groups has for those whom a user is in.
-func NewRealm(lowerNames bool, reply dictionary.Set, groups map[string]dictionary.Set) Realm {
-	return Realm{lowerNames, reply, groups, reply.Size().Plus(dictionary.LargestOf(groups))}
+func NewRealm(lowerNames bool, language Language, reply dictionary.Set, groups map[string]dictionary.Set) Realm {
+	return Realm{lowerNames, language, reply, groups, reply.Size().Plus(dictionary.LargestOf(groups))}
 }
 
-// fits refuses a request whose Accept might not fit into a packet. That is found
+// fits refuses a request whose answer might not fit into a packet. That is found
 // out before the code is used up, so for the largest one: the groups aren't known
 // yet. The reply repeats the request's Proxy-States, and has no other attribute
 // that the request hasn't one as long for.
@@ -33,6 +35,12 @@ func (s *Server) fits(r *request, who subject, p *proof) error {
 	}
 	if p.ms != nil {
 		octets += msCHAPv2SuccessLength
+	}
+	if r.client.FirstFactor.Upstream != nil {
+		octets += maxPassedThrough
+	}
+	if r.client.Mode != ModeOTP || r.client.FirstFactor.Migrating {
+		octets = max(octets, maxChallenge)
 	}
 	if len(r.raw)+octets > codec.MaxPacketLength {
 		return noRoom

@@ -84,7 +84,7 @@ func TestAnswerCarriesWhatIsNearest(t *testing.T) {
 	inBubble(t, func(h *harness) {
 		h.answering(
 			attributesOf(t, "Filter-Id={group}", "Reply-Message=vpn: {user}@{realm}"),
-			NewRealm(false, attributesOf(t, "Class=realm", "Reply-Message=realm", "Framed-Pool=p"), map[string]dictionary.Set{
+			NewRealm(false, English, attributesOf(t, "Class=realm", "Reply-Message=realm", "Framed-Pool=p"), map[string]dictionary.Set{
 				"admins": attributesOf(t, "Class=admins", "Cisco-AVPair=a=1", "Cisco-AVPair=b=2"),
 				"all":    attributesOf(t, "Class=all", "Framed-Pool=all"),
 			}))

@@ -23,6 +23,9 @@ type Client struct {
 	OtherRealms []string
 	Latin1      bool           // its User-Names are in ISO 8859-1, not in UTF-8
 	Reply       dictionary.Set // what its Accepts carry
+	Mode        Mode
+	CodeFirst   bool // in ModePasswordOTP: the code stands before the password
+	FirstFactor FirstFactor
 	// RequireMessageAuthenticator drops an Access-Request without that
 	// attribute. Without it, whoever can alter packets on the way can turn a
 	// Reject into an Accept (CVE-2024-3596).
@@ -86,6 +89,9 @@ func NewClients(list []Client) (*Clients, error) {
 			return nil, fmt.Errorf("RADIUS client %q has both a shared secret and a certificate", c.Name)
 		case c.Certificate == nil && len(c.Secret) == 0: // RFC 2865 §3: MUST NOT be empty
 			return nil, fmt.Errorf("RADIUS client %q has an empty shared secret", c.Name)
+		}
+		if err := c.checkMode(); err != nil {
+			return nil, err
 		}
 		c.Prefix = unmap(c.Prefix)
 		names[c.Name] = true

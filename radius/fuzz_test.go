@@ -32,11 +32,11 @@ func FuzzDatagram(f *testing.F) {
 	f.Add(hanako().msCHAPv2("hanako", wrongCode).signed(secret), true, false)
 
 	f.Fuzz(func(t *testing.T, b []byte, sign, required bool) {
-		gate, conn := &fakeGate{}, newMemConn()
+		gate, conn := newFakeGate(), newMemConn()
 		s := newServer(t, gate, &logBuffer{})
 		s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		s.cache, s.bursts, s.notices, s.ctx = newReplyCache(s.Now), newBursts(s.Now), newNotices(s.Now), t.Context()
-		s.accounts, s.users = newReplyCache(s.Now), newUserLimits(s.Now)
+		s.accounts, s.users, s.answered = newReplyCache(s.Now), newUserLimits(s.Now), newAnsweredStates(s.Now)
 		from := legacy
 		if required {
 			from = vpn

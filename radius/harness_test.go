@@ -3,8 +3,11 @@ package radius
 import (
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"log/slog"
@@ -30,6 +33,7 @@ import (
 const (
 	rightCode = "123456"
 	wrongCode = "654321"
+	farCode   = "777777" // of a clock that is far off
 	secret    = "correct horse battery"
 )
 
@@ -56,9 +60,42 @@ func testClients(t testing.TB) *Clients {
 // fakeGate accepts rightCode, unless verify says otherwise.
 type fakeGate struct {
 	verify func(context.Context, verifier.Attempt) (verifier.Result, error)
+	// What it knows of everybody.
+	state  verifier.ServiceState
+	digits int
+	pin    string // "": yet to be chosen
 
 	mu       sync.Mutex
 	attempts []verifier.Attempt
+	checked  []string // PINs
+	chosen   []string // PINs
+}
+
+func (g *fakeGate) State(context.Context, string, string) (verifier.ServiceState, error) {
+	return g.state, nil
+}
+
+func (g *fakeGate) CodeDigits(context.Context, string, string) (int, error) { return g.digits, nil }
+
+func (g *fakeGate) CheckPIN(_ context.Context, _, _, pin string) (verifier.FactorVerdict, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.checked = append(g.checked, pin)
+	switch {
+	case g.pin == "":
+		return verifier.FactorUnset, nil
+	case g.pin == pin:
+		return verifier.FactorRight, nil
+	}
+	return verifier.FactorWrong, nil
+}
+
+func (g *fakeGate) ChoosePIN(_ context.Context, _ verifier.Attempt, pin string) (verifier.Result, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.chosen = append(g.chosen, pin)
+	g.pin = pin
+	return verifier.Result{Outcome: verifier.Accepted}, nil
 }
 
 func (g *fakeGate) Verify(ctx context.Context, a verifier.Attempt) (verifier.Result, error) {
@@ -68,8 +105,15 @@ func (g *fakeGate) Verify(ctx context.Context, a verifier.Attempt) (verifier.Res
 	if g.verify != nil {
 		return g.verify(ctx, a)
 	}
-	if a.Match(rightCode) {
+	switch f := a.FirstFactor; {
+	case f.Kind != "" && f.Verdict == verifier.FactorWrong:
+		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
+	case f.Vouches && g.state == verifier.ServiceInService:
+		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
+	case f.Vouches, a.Match(rightCode):
 		return verifier.Result{Outcome: verifier.Accepted}, nil
+	case a.Match(farCode):
+		return verifier.Result{Outcome: verifier.NextCode}, nil
 	}
 	return verifier.Result{Outcome: verifier.Wrong}, nil
 }
@@ -79,6 +123,31 @@ func (g *fakeGate) calls() int {
 	defer g.mu.Unlock()
 	return len(g.attempts)
 }
+
+func newFakeGate() *fakeGate {
+	return &fakeGate{state: verifier.ServiceInService, digits: len(rightCode), pin: rightPIN}
+}
+
+const rightPIN = "4711"
+
+// sealer is an AES-GCM under a key of its own.
+type sealer struct{ aead cipher.AEAD }
+
+func newSealer(key string) sealer {
+	sum := sha256.Sum256([]byte(key))
+	block, err := aes.NewCipher(sum[:])
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err)
+	}
+	return sealer{aead}
+}
+
+func (s sealer) Seal(plaintext []byte) []byte       { return s.aead.Seal(nil, nil, plaintext, nil) }
+func (s sealer) Open(sealed []byte) ([]byte, error) { return s.aead.Open(nil, nil, sealed, nil) }
 
 // sent is a datagram on the in-memory network.
 type sent struct {
@@ -181,6 +250,7 @@ func newServer(t testing.TB, gate Gate, logs *logBuffer) *Server {
 	return &Server{
 		Clients: testClients(t),
 		Gate:    gate,
+		States:  newSealer("of all nodes"),
 		Log:     slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 		Now:     time.Now,
@@ -193,7 +263,7 @@ func newServer(t testing.TB, gate Gate, logs *logBuffer) *Server {
 func inBubble(t *testing.T, f func(*harness)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := &harness{t: t, conn: newMemConn(), gate: &fakeGate{}, logs: &logBuffer{}}
+		h := &harness{t: t, conn: newMemConn(), gate: newFakeGate(), logs: &logBuffer{}}
 		h.Server = newServer(t, h.gate, h.logs)
 		served := make(chan error, 1)
 		go func() { served <- h.Serve(h.conn) }()

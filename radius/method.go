@@ -35,8 +35,12 @@ func (m method) String() string {
 type proof struct {
 	method method
 	match  verifier.Match
-	typed  string    // by PAP: what was typed, which is what the others are computed from
-	ms     *msCHAPv2 // nil but for methodMSCHAPv2
+	// typed is what was typed, if isTyped: what the other methods' responses are
+	// computed from.
+	typed   string
+	isTyped bool
+	canAsk  bool      // the person can be asked, and answer, within the log-in
+	ms      *msCHAPv2 // nil but for methodMSCHAPv2
 }
 
 // proof returns the code as the request shows it, or the refusal. There must be
@@ -75,11 +79,11 @@ func (r *request) papProof() (*proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(password) == 0 {
-		return nil, emptyPassword
-	}
 	typed := string(password)
-	return &proof{method: methodPAP, match: verifier.Typed(typed), typed: typed}, nil
+	if r.client.Latin1 {
+		typed = fromLatin1(typed)
+	}
+	return &proof{method: methodPAP, match: verifier.Typed(typed), typed: typed, isTyped: true, canAsk: true}, nil
 }
 
 func (r *request) chapProof() (*proof, error) {

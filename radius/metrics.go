@@ -14,6 +14,7 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	replies  *prometheus.CounterVec
 	dropped  *prometheus.CounterVec
+	rejects  *prometheus.CounterVec // that were not the gate's
 	duration prometheus.Histogram
 
 	connections *prometheus.GaugeVec
@@ -36,6 +37,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		dropped: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "otpgate_radius_dropped_total",
 			Help: "RADIUS packets that got no reply, by reason. The client is empty if the address is unknown.",
+		}, []string{"client", "reason"}),
+		rejects: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "otpgate_radius_refused_total",
+			Help: "RADIUS requests that were rejected by the door, not by the gate, by reason.",
 		}, []string{"client", "reason"}),
 		connections: factory.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "otpgate_radius_tls_connections",
@@ -71,4 +76,8 @@ func (m *Metrics) replied(client string, code codec.Code, took time.Duration) {
 
 func (m *Metrics) droppedFor(client string, why reason) {
 	m.dropped.WithLabelValues(client, string(why)).Inc()
+}
+
+func (m *Metrics) refusedFor(client string, why refusal) {
+	m.rejects.WithLabelValues(client, string(why)).Inc()
 }

@@ -74,3 +74,15 @@ func fromLatin1(s string) string {
 	}
 	return string(runes)
 }
+
+// toLatin1 encodes ISO 8859-1, with a question mark for what that hasn't.
+func toLatin1(s string) string {
+	octets := make([]byte, 0, len(s))
+	for _, c := range s {
+		if c > 0xff {
+			c = '?'
+		}
+		octets = append(octets, byte(c))
+	}
+	return string(octets)
+}

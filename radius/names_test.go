@@ -9,7 +9,7 @@ import (
 
 func TestNames(t *testing.T) {
 	inBubble(t, func(h *harness) {
-		h.Realms = map[string]Realm{"retail": NewRealm(true, nil, nil)}
+		h.Realms = map[string]Realm{"retail": NewRealm(true, English, nil, nil)}
 		for _, c := range h.Clients.byPrefix {
 			switch c.Name {
 			case "vpn":

@@ -32,6 +32,7 @@ const (
 	accountingMalformed    reason = "accounting_malformed"
 	notKept                reason = "accounting_not_kept"
 	noDecision             reason = "no_decision"
+	firstFactorUnavailable reason = "first_factor_unavailable"
 	writeFailed            reason = "write_failed"
 	internalError          reason = "internal_error"
 )
@@ -83,6 +84,8 @@ func (r reason) Error() string {
 		return "the accounting could not be written to the audit log"
 	case noDecision:
 		return "the gate could not decide"
+	case firstFactorUnavailable:
+		return "nobody could say whether the password is right: the directory or the other RADIUS server of the client's first_factor doesn't answer"
 	case writeFailed:
 		return "the reply could not be sent"
 	case internalError:
@@ -96,7 +99,7 @@ func (r reason) level() slog.Level {
 	if r == duplicate || r == superseded { // what resending gear does all day
 		return slog.LevelDebug
 	}
-	if r == noDecision || r == notKept || r == writeFailed || r == internalError {
+	if r == noDecision || r == firstFactorUnavailable || r == notKept || r == writeFailed || r == internalError {
 		return slog.LevelError
 	}
 	return slog.LevelWarn

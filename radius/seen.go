@@ -36,6 +36,7 @@ type SeenClient struct {
 	Statuses   int            // answers to Status-Server
 	Accounts   int            // answers to Accounting-Request
 	Dropped    map[string]int // by reason
+	Refused    map[string]int // of Rejects those that were not the gate's, by reason
 
 	Unsigned int            // Access-Requests without Message-Authenticator
 	Methods  map[string]int // Access-Requests by how the code was shown
@@ -76,7 +77,7 @@ func (t *tally) snapshot(name string) SeenClient {
 	defer t.mu.Unlock()
 	out := t.seen
 	out.Name = name
-	out.Dropped, out.Methods = maps.Clone(out.Dropped), maps.Clone(out.Methods)
+	out.Dropped, out.Refused, out.Methods = maps.Clone(out.Dropped), maps.Clone(out.Refused), maps.Clone(out.Methods)
 	return out
 }
 
@@ -93,22 +94,20 @@ func (t *tally) unsigned() {
 	t.seen.Unsigned++
 }
 
-func (t *tally) method(name string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.seen.Methods == nil {
-		t.seen.Methods = make(map[string]int)
-	}
-	t.seen.Methods[name]++
-}
+func (t *tally) method(name string) { t.count(&t.seen.Methods, name) }
 
-func (t *tally) dropped(why reason) {
+func (t *tally) dropped(why reason) { t.count(&t.seen.Dropped, string(why)) }
+
+func (t *tally) refused(why refusal) { t.count(&t.seen.Refused, string(why)) }
+
+// count adds one to a map of t.seen, and makes that for the first.
+func (t *tally) count(counts *map[string]int, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.seen.Dropped == nil {
-		t.seen.Dropped = make(map[string]int)
+	if *counts == nil {
+		*counts = make(map[string]int)
 	}
-	t.seen.Dropped[string(why)]++
+	(*counts)[name]++
 }
 
 // replied counts an answer. That to a Status-Server looks like an Accept.

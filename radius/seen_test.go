@@ -32,7 +32,7 @@ func TestSeen(t *testing.T) {
 				{Name: "legacy", Last: time.Now(), From: legacy.Addr(), Requests: 1, Accepts: 1, Unsigned: 1, Methods: map[string]int{"PAP": 1}},
 				{
 					Name: "vpn", Last: last, From: elsewhere.Addr(), Requests: 5, Accepts: 1, Rejects: 2, Statuses: 1, Unsigned: 1,
-					Dropped: map[string]int{"message_authenticator_missing": 1}, Methods: map[string]int{"PAP": 2, "CHAP": 1},
+					Dropped: map[string]int{"message_authenticator_missing": 1}, Refused: map[string]int{"same_code": 1}, Methods: map[string]int{"PAP": 2, "CHAP": 1},
 				},
 				{Name: "vpn6"},
 			},

@@ -79,10 +79,21 @@ const (
 	answerLimit = 3 * time.Second
 )
 
-// Gate decides. Verify returns its decision when it is on disk; an error means
-// that there is none. ctx bounds the wait for a turn.
+// Gate decides. An error means that there is no decision; ctx bounds the wait for
+// a turn.
 type Gate interface {
+	// Verify returns its decision when it is on disk.
 	Verify(ctx context.Context, a verifier.Attempt) (verifier.Result, error)
+	// State says whether the user has a token in service.
+	State(ctx context.Context, realm, user string) (verifier.ServiceState, error)
+	// CodeDigits is how many digits the user's codes have; the same of every user
+	// who has none or doesn't exist.
+	CodeDigits(ctx context.Context, realm, user string) (int, error)
+	// CheckPIN says whether it is the user's PIN, and counts nothing: Verify does.
+	CheckPIN(ctx context.Context, realm, user, pin string) (verifier.FactorVerdict, error)
+	// ChoosePIN sets the first PIN of a user whose code was accepted in this
+	// log-in. The error is a *verifier.Refusal if it isn't allowed.
+	ChoosePIN(ctx context.Context, a verifier.Attempt, pin string) (verifier.Result, error)
 }
 
 // Server is the door. Its exported fields are its dependencies, all required,
@@ -92,6 +103,7 @@ type Server struct {
 	Clients *Clients
 	Realms  map[string]Realm // by id; one that isn't there adds nothing
 	Gate    Gate
+	States  Sealer
 	Log     *slog.Logger
 	Metrics *Metrics
 	// AccountLog keeps the accounting of the clients that have it.
@@ -108,6 +120,8 @@ type Server struct {
 	accounts *replyCache // of Accounting-Requests, so that they push out none of the others
 	bursts   *bursts
 	users    *userLimits
+	answered *answeredStates
+	waiting  chan struct{} // has an element for each request that waits for a first factor
 	notices  *notices
 	conns    *connections
 	ctx      context.Context //nolint:containedctx // The parent of every call to the gate; ends when Shutdown runs out of time.
@@ -192,6 +206,8 @@ func (s *Server) start() {
 	s.accounts = newReplyCache(s.Now)
 	s.bursts = newBursts(s.Now)
 	s.users = newUserLimits(s.Now)
+	s.answered = newAnsweredStates(s.Now)
+	s.waiting = make(chan struct{}, maxWaiting)
 	s.unknown.begin(s.Now())
 	s.notices = newNotices(s.Now)
 	s.conns = newConnections()

@@ -15,6 +15,8 @@ type Attempt struct {
 	Realm string // the realm's id
 	User  string // exact name within the realm
 	Match Match  // what was typed, or the response computed from it
+	// FirstFactor is what became of what was asked for besides the code.
+	FirstFactor FirstFactor
 
 	Door   string // "radius", "oidc": for the audit log
 	Client string // the NAS or relying party, by its name in gateway.yaml

@@ -24,7 +24,8 @@ var arrows = map[string][]string{
 	},
 	"config": {"radius/dictionary"},
 
-	"radius":            {"verifier", "radius/dictionary", "radius/mschap"},
+	"radius":            {"verifier", "radius/dictionary", "radius/mschap", "radius/upstream"},
+	"radius/upstream":   {},
 	"radius/dictionary": {},
 	"radius/mschap":     {},
 	"oidc":              {"verifier", "internal/store"},

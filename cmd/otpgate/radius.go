@@ -60,6 +60,9 @@ func printSeen(term terminal, seen admin.RadiusSeen) error {
 		if len(c.Dropped) > 0 {
 			fmt.Fprintf(term.out, "dropped at %s: %s\n", c.Name, byCount(c.Dropped))
 		}
+		if len(c.Refused) > 0 {
+			fmt.Fprintf(term.out, "rejected at %s without a look at the code: %s\n", c.Name, byCount(c.Refused))
+		}
 	}
 	for _, u := range seen.Unknown {
 		fmt.Fprintf(term.out, "no client has the address %s: %s, the last at %s\n", u.Address, count(u.Packets, "packet"), when(u.Last))

@@ -169,7 +169,7 @@ const lowerNames = "lower"
 func radiusRealms(cfg *config.Config) map[string]radius.Realm {
 	realms := map[string]radius.Realm{}
 	for _, r := range cfg.Realms {
-		realms[r.ID] = radius.NewRealm(r.UserNames == lowerNames, r.RadiusReply, r.Groups)
+		realms[r.ID] = radius.NewRealm(r.UserNames == lowerNames, radius.Japanese, r.RadiusReply, r.Groups)
 	}
 	return realms
 }

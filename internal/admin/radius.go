@@ -33,6 +33,7 @@ type RadiusClient struct {
 	Statuses   int            `json:"status_answers"`
 	Accounts   int            `json:"accounting_answers"`
 	Dropped    map[string]int `json:"dropped,omitempty"` // by reason
+	Refused    map[string]int `json:"refused,omitempty"` // rejects that were not the gate's, by reason
 	// Unsigned is how many Access-Requests had no Message-Authenticator.
 	Unsigned int            `json:"without_message_authenticator"`
 	Methods  map[string]int `json:"methods,omitempty"` // Access-Requests by method

@@ -1,0 +1,264 @@
+package radius
+
+import (
+	"container/list"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	codec "layeh.com/radius"
+	"layeh.com/radius/rfc2865"
+
+	"otpgate/verifier"
+)
+
+// A State (RFC 2865 §5.24) holds how far a log-in has come, so that any node with
+// the same key can go on with it, and none has to remember it. It is sealed, bound
+// to client and user, and good for stateHold. What is sealed:
+//
+//	version      1 octet
+//	stage        1
+//	factor       1 its kind, 1 its verdict, 1 whether it vouches
+//	mistakes     1
+//	expires      8, milliseconds since 1970
+//	owner       16, a digest of client, realm and user
+//	pin          1 + its octets
+//	upstream     1 + its octets
+//	class        1 + its octets, in which each has 1 + its octets
+//	zeros        up to stateLength: how long it is must not tell how a first factor was
+const (
+	stateVersion = 1
+	ownerLength  = 16
+	stateLength  = maxText - maxSealing
+	// maxSealing is how many octets sealing may add: a nonce and a tag of AES-GCM,
+	// and four to tell keys apart.
+	maxSealing = 12 + 16 + 4
+
+	// stateHold is how long people have to answer: two codes of a token of 30 s.
+	stateHold = time.Minute
+	// maxAnswered bounds how many answered States are remembered, at some 250
+	// octets each to 16 MiB: 1,000 answers a second. Beyond that the oldest goes
+	// first, and could be answered once more, which the gate counts as it does
+	// every try.
+	maxAnswered = 1 << 16
+)
+
+// maxPassedThrough bounds the octets of another server's Class attributes in an
+// Accept: what a State can hold, each with a header of two octets for its one.
+const maxPassedThrough = 2 * stateLength
+
+// maxChallenge bounds the octets of a challenge's attributes: a State, two
+// Reply-Messages and one for what a cut before a character leaves, Prompt and
+// Session-Timeout.
+const maxChallenge = 4*(2+maxText) + 2*6
+
+// Sealer seals what leaves the gateway and comes back.
+type Sealer interface {
+	// Seal returns plaintext sealed, no more than 32 octets longer, never twice
+	// the same.
+	Seal(plaintext []byte) []byte
+	// Open returns what was sealed, by this node or another; an error unless it
+	// comes back as it went.
+	Open(sealed []byte) ([]byte, error)
+}
+
+// factorKinds is in the order of the octets that stand for them.
+func factorKinds() []verifier.FactorKind {
+	return []verifier.FactorKind{"", verifier.FactorPIN, verifier.FactorLDAP, verifier.FactorRADIUS}
+}
+
+// fitsState refuses what a State can't hold of another server's answer.
+func (at *progress) fitsState() error {
+	if _, err := at.encode(time.Time{}, [ownerLength]byte{}); err != nil {
+		return upstreamTooLong
+	}
+	return nil
+}
+
+// seal is the progress as the value of a State.
+func (s *Server) seal(c *client, at *progress) ([]byte, error) {
+	plaintext, err := at.encode(s.Now().Add(stateHold), owner(c, at.who))
+	if err != nil {
+		return nil, fmt.Errorf("%w: encoding a State: %w", internalError, err)
+	}
+	sealed := s.States.Seal(plaintext)
+	if len(sealed) > maxText {
+		return nil, fmt.Errorf("%w: a State of %d octets", internalError, len(sealed))
+	}
+	return sealed, nil
+}
+
+// reopen returns the log-in that the request's State holds. An answer is taken
+// once: to the same one again the gate says what it thinks of it, since gear that
+// hears nothing asks another server; any other is refused.
+func (s *Server) reopen(r *request, who subject, p *proof) (*progress, error) {
+	if r.count(rfc2865.State_Type) > 1 { // RFC 2865 §5.44: 0-1
+		return nil, stateAmbiguous
+	}
+	if !p.isTyped {
+		return nil, methodNotPossible
+	}
+	state := r.packet.Get(rfc2865.State_Type)
+	at, expires, err := s.openState(state, r.client, who)
+	if err != nil {
+		return nil, err
+	}
+	if !s.Now().Before(expires) {
+		return nil, stateExpired
+	}
+	if at.stage == stageUpstream && r.client.FirstFactor.Upstream == nil {
+		return nil, stateForeign
+	}
+	if !s.answered.take(state, p.typed) {
+		return nil, stateReplayed
+	}
+	return at, nil
+}
+
+// openState returns what a State holds, whoever made up its octets.
+func (s *Server) openState(state []byte, c *client, who subject) (*progress, time.Time, error) {
+	plaintext, err := s.States.Open(state)
+	if err != nil {
+		return nil, time.Time{}, stateForged
+	}
+	at, expires, of, ok := decodeState(plaintext)
+	if !ok {
+		return nil, time.Time{}, stateForged
+	}
+	if want := owner(c, who); subtle.ConstantTimeCompare(of[:], want[:]) != 1 {
+		return nil, time.Time{}, stateForeign
+	}
+	at.who = who
+	return at, expires, nil
+}
+
+// owner is a digest of whose log-in it is.
+func owner(c *client, who subject) [ownerLength]byte {
+	var b []byte
+	for _, name := range []string{c.Name, who.realm, who.user} {
+		b = append(binary.BigEndian.AppendUint64(b, uint64(len(name))), name...)
+	}
+	sum := sha256.Sum256(b)
+	return [ownerLength]byte(sum[:])
+}
+
+func (at *progress) encode(expires time.Time, of [ownerLength]byte) ([]byte, error) {
+	b := cryptobyte.NewFixedBuilder(make([]byte, 0, stateLength))
+	b.AddUint8(stateVersion)
+	b.AddUint8(uint8(at.stage))
+	b.AddUint8(uint8(slices.Index(factorKinds(), at.factor.Kind)))
+	b.AddUint8(uint8(at.factor.Verdict))
+	vouches := uint8(0)
+	if at.factor.Vouches {
+		vouches = 1
+	}
+	b.AddUint8(vouches)
+	b.AddUint8(uint8(at.mistakes))
+	b.AddUint64(uint64(expires.UnixMilli()))
+	b.AddBytes(of[:])
+	addBytes(b, []byte(at.pin))
+	addBytes(b, at.upstream)
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) {
+		for _, class := range at.class {
+			addBytes(b, class)
+		}
+	})
+	encoded, err := b.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	return encoded[:stateLength], nil // the rest are zeros
+}
+
+func addBytes(b *cryptobyte.Builder, value []byte) {
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(value) })
+}
+
+func decodeState(plaintext []byte) (at *progress, expires time.Time, of [ownerLength]byte, ok bool) {
+	in := cryptobyte.String(plaintext)
+	var version, stageOf, kind, verdictOf, vouches, mistakes uint8
+	var millis uint64
+	var pin, upstream, classes cryptobyte.String
+	kinds := factorKinds()
+	if len(plaintext) != stateLength || !in.ReadUint8(&version) || version != stateVersion ||
+		!in.ReadUint8(&stageOf) || !in.ReadUint8(&kind) || int(kind) >= len(kinds) ||
+		!in.ReadUint8(&verdictOf) || !in.ReadUint8(&vouches) || !in.ReadUint8(&mistakes) ||
+		!in.ReadUint64(&millis) || !in.CopyBytes(of[:]) ||
+		!in.ReadUint8LengthPrefixed(&pin) || !in.ReadUint8LengthPrefixed(&upstream) || !in.ReadUint8LengthPrefixed(&classes) {
+		return nil, time.Time{}, of, false
+	}
+	at = &progress{
+		stage:    stage(stageOf),
+		factor:   verifier.FirstFactor{Kind: kinds[kind], Verdict: verifier.FactorVerdict(verdictOf), Vouches: vouches == 1},
+		upstream: upstream, pin: string(pin), mistakes: int(mistakes),
+	}
+	for !classes.Empty() {
+		var class cryptobyte.String
+		if !classes.ReadUint8LengthPrefixed(&class) {
+			return nil, time.Time{}, of, false
+		}
+		at.class = append(at.class, class)
+	}
+	return at, time.UnixMilli(int64(millis)), of, true
+}
+
+// answeredStates remembers what States were answered with, for as long as they
+// could be answered anew.
+type answeredStates struct {
+	now func() time.Time
+
+	mu      sync.Mutex // guards the rest
+	answers map[digest]*list.Element
+	oldest  *list.List // of answeredState
+}
+
+// digest is half of a SHA-256.
+type digest [sha256.Size / 2]byte
+
+type answeredState struct {
+	state, answer digest
+	forgotten     time.Time
+}
+
+func newAnsweredStates(now func() time.Time) *answeredStates {
+	return &answeredStates{now: now, answers: make(map[digest]*list.Element), oldest: list.New()}
+}
+
+// take reports whether typed may be the State's answer: the first, or the same as
+// that.
+func (a *answeredStates) take(state codec.Attribute, typed string) bool {
+	key, answer := digestOf(state, ""), digestOf(state, typed)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	for place := a.oldest.Front(); place != nil && !now.Before(place.Value.(answeredState).forgotten); place = a.oldest.Front() {
+		a.remove(place)
+	}
+	if place := a.answers[key]; place != nil {
+		return place.Value.(answeredState).answer == answer
+	}
+	if len(a.answers) >= maxAnswered {
+		a.remove(a.oldest.Front())
+	}
+	a.answers[key] = a.oldest.PushBack(answeredState{key, answer, now.Add(stateHold)})
+	return true
+}
+
+// remove takes an entry out. The caller holds a.mu.
+func (a *answeredStates) remove(place *list.Element) {
+	delete(a.answers, place.Value.(answeredState).state)
+	a.oldest.Remove(place)
+}
+
+func digestOf(state []byte, typed string) digest {
+	h := sha256.New()
+	h.Write(state)
+	h.Write([]byte(typed))
+	var sum [sha256.Size]byte
+	return digest(h.Sum(sum[:0])[:len(digest{})])
+}
