@@ -16,6 +16,7 @@ const (
 	methodPAP method = 1 << iota
 	methodCHAP
 	methodMSCHAPv2
+	methodEAP
 )
 
 func (m method) String() string {
@@ -26,6 +27,8 @@ func (m method) String() string {
 		return "CHAP"
 	case methodMSCHAPv2:
 		return "MS-CHAPv2"
+	case methodEAP:
+		return "EAP"
 	}
 	return "other"
 }

@@ -12,30 +12,43 @@
 //
 //   - Integrity comes before the reply cache, so that nobody without the shared
 //     secret can change what the cache holds.
+//
 //   - The reply cache (RFC 5080 §2.2.2) makes an exchange resend-proof: the same
 //     datagram gets the same answer, and the gate is asked once. Once for good:
 //     when its answer is gone, or from another port, it is dropped (replay.go).
+//
 //   - One method shows the code (pap.go, chap.go, mschap.go): each gives the gate
 //     a verifier.Match, and the answer what it has to carry. A method never
 //     decides.
+//
 //   - The methods that gear tries one after the other with one wrong code are one
 //     failure (burst.go).
+//
 //   - What a client, or one user at it, asks too often is dropped before the gate
 //     (limit.go): no answer costs a guesser his time-out.
+//
 //   - Accounting goes to the log that cmd hands in, and is answered once it is
 //     there, on the same sockets (accounting.go).
+//
 //   - What came from each client is told to the operator (seen.go).
+//
 //   - No decision, no answer: if the gate fails, the packet is dropped, and the
 //     gear asks again or turns to the next server.
+//
 //   - An Access-Reject never says why.
+//
 //   - Whom a request names, realm and case and charset, stands in names.go; what an
 //     Access-Accept carries beyond the yes in answer.go and radius/dictionary.
+//
 //   - A TLS connection (tls.go) is another way in: who its client is, its
 //     certificate says (certificate.go); its packets go the same way from the queue
 //     on, many at a time, and each answer is written when it is there (stream.go).
 //
+//   - EAP (eapdoor.go) is one log-in over many requests, which a session holds
+//     together (eapsession.go); what it says is radius/eap's.
+//
 // What it speaks now: Access-Request by PAP, CHAP and MS-CHAPv2 (RFC 2759, with
-// the keys of RFC 3079), Accounting-Request (RFC 2866) and Status-Server (RFC
+// the keys of RFC 3079) and EAP (RFC 3579), Accounting-Request (RFC 2866) and Status-Server (RFC
 // 5997), over UDP and over TLS (RFC 6614), there as RADIUS/1.1 too (RFC 9765).
 // Not over DTLS, and not with pre-shared keys. The library layeh.com/radius is
 // the codec: types, codes and encoding. Its server isn't used. CHAP and MS-CHAPv2 hide six digits from nobody who can listen between
@@ -59,6 +72,7 @@ import (
 
 	codec "layeh.com/radius"
 
+	"otpgate/radius/eap"
 	"otpgate/verifier"
 )
 
@@ -104,6 +118,8 @@ type Server struct {
 	Realms  map[string]Realm // by id; one that isn't there adds nothing
 	Gate    Gate
 	States  Sealer
+	// EAP is what is offered by EAP. nil: nothing, and who asks by it is refused.
+	EAP     *eap.Config
 	Log     *slog.Logger
 	Metrics *Metrics
 	// AccountLog keeps the accounting of the clients that have it.
@@ -122,6 +138,7 @@ type Server struct {
 	users    *userLimits
 	answered *answeredStates
 	waiting  chan struct{} // has an element for each request that waits for a first factor
+	eap      *eapSessions
 	notices  *notices
 	conns    *connections
 	ctx      context.Context //nolint:containedctx // The parent of every call to the gate; ends when Shutdown runs out of time.
@@ -156,6 +173,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = fmt.Errorf("radius: stopped with requests unanswered: %w", context.Cause(ctx))
 	}
 	s.cancel()
+	s.eap.close()
 	for e := range endpoints {
 		err = errors.Join(err, e.close())
 	}
@@ -209,6 +227,7 @@ func (s *Server) start() {
 	s.answered = newAnsweredStates(s.Now)
 	s.waiting = make(chan struct{}, maxWaiting)
 	s.unknown.begin(s.Now())
+	s.eap = newEAPSessions(s.Now, s.Metrics)
 	s.notices = newNotices(s.Now)
 	s.conns = newConnections()
 	s.datagrams.New = func() any { return new(datagram) }

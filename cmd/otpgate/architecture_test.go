@@ -24,7 +24,8 @@ var arrows = map[string][]string{
 	},
 	"config": {"radius/dictionary"},
 
-	"radius":            {"verifier", "radius/dictionary", "radius/mschap", "radius/upstream"},
+	"radius":            {"verifier", "radius/dictionary", "radius/eap", "radius/mschap", "radius/upstream"},
+	"radius/eap":        {"radius/mschap"},
 	"radius/upstream":   {},
 	"radius/dictionary": {},
 	"radius/mschap":     {},
