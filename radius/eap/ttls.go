@@ -47,13 +47,15 @@ func (t *ttls) respond(ctx context.Context, plain []byte, decide Decide) (move, 
 	response, byMSCHAP := sent[avpKind{vendorMicrosoft, avpMSCHAP2Response}]
 	name := sent[avpKind{0, avpUserName}]
 	switch {
-	case byEAP && !byPAP && !byMSCHAP:
+	case byEAP && (byPAP || byMSCHAP), byPAP && byMSCHAP:
+		return move{status: Failure}, nil
+	case byEAP:
 		return t.eap(ctx, message, decide)
 	case t.inner.started || len(name) == 0 || len(name) > maxIdentity:
 		return move{status: Failure}, nil
-	case byPAP && !byMSCHAP:
+	case byPAP:
 		return pap(ctx, string(name), password, decide)
-	case byMSCHAP && !byPAP:
+	case byMSCHAP:
 		return t.msCHAPv2(ctx, string(name), sent[avpKind{vendorMicrosoft, avpMSCHAPChallenge}], response, decide)
 	}
 	return move{status: Failure}, nil
