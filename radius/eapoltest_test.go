@@ -81,6 +81,12 @@ func newOnceGate() *onceGate {
 	return g
 }
 
+func (g *onceGate) last() verifier.Attempt {
+	g.fakeGate.mu.Lock()
+	defer g.fakeGate.mu.Unlock()
+	return g.attempts[len(g.attempts)-1]
+}
+
 // eapolServer is a real server on loopback, and what eapol_test is told of it.
 type eapolServer struct {
 	*Server
@@ -150,9 +156,9 @@ func (s *eapolServer) run(t *testing.T, network string, arguments ...string) (ok
 	return err == nil, string(b)
 }
 
-// credentials as eapol_test has them.
+// credentials as eapol_test has them, which knows no escapes.
 func credentials(outer, inner, code string) string {
-	return fmt.Sprintf("\tanonymous_identity=%q\n\tidentity=%q\n\tpassword=%q\n", outer, inner, code)
+	return fmt.Sprintf("\tanonymous_identity=\"%s\"\n\tidentity=\"%s\"\n\tpassword=\"%s\"\n", outer, inner, code)
 }
 
 // Every method, with both versions of TLS, gets in with a right code, with keys

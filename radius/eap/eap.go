@@ -68,8 +68,9 @@ func (m Method) String() string {
 		return "PEAP"
 	case MSCHAPv2:
 		return "MSCHAPv2"
+	default:
+		return "other"
 	}
-	return "other"
 }
 
 // Errors of Next that leave the session as it was, or for good.
@@ -185,8 +186,9 @@ func (c *Config) NewSession(prompt string) *Session {
 			return newTunnel(c.certificate, &s.fragment, func(r *records) inside { return newTTLS(r, prompt) })
 		case PEAP:
 			return newTunnel(c.certificate, &s.fragment, func(*records) inside { return newPEAP(prompt) })
+		default:
+			return leaf(m, prompt)
 		}
-		return leaf(m, prompt)
 	})
 	return s
 }

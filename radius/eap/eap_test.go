@@ -58,7 +58,10 @@ func TestOutOfOrder(t *testing.T) {
 	p.identify("hanako")
 	id := p.last.identifier
 	for _, b := range [][]byte{
-		nil, {2, id, 0, 5}, {2, id, 0, 4, 6}, {2, id, 0xff, 0xff, 6},
+		nil,
+		{2, id, 0, 5},
+		{2, id, 0, 4, 6},
+		{2, id, 0xff, 0xff, 6},
 		packet{codeRequest, id, GTC, []byte(rightCode)}.encode(),
 		packet{codeSuccess, id, 0, nil}.encode(),
 		packet{codeSuccess, id, GTC, []byte(rightCode)}.encode(),
