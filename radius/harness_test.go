@@ -90,10 +90,16 @@ func (g *fakeGate) CheckPIN(_ context.Context, _, _, pin string) (verifier.Facto
 	return verifier.FactorWrong, nil
 }
 
-func (g *fakeGate) ChoosePIN(_ context.Context, _ verifier.Attempt, pin string) (verifier.Result, error) {
+func (g *fakeGate) ChoosePIN(_ context.Context, _ verifier.Attempt, ticket verifier.PINTicket, pin string) (verifier.Result, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.chosen = append(g.chosen, pin)
+	if err := verifier.AllowedPIN(pin); err != nil {
+		return verifier.Result{}, err
+	}
+	if ticket != rightTicket || g.pin != "" {
+		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
+	}
 	g.pin = pin
 	return verifier.Result{Outcome: verifier.Accepted}, nil
 }
@@ -110,6 +116,8 @@ func (g *fakeGate) Verify(ctx context.Context, a verifier.Attempt) (verifier.Res
 		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
 	case f.Vouches && g.state == verifier.ServiceInService:
 		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
+	case f.Verdict == verifier.FactorUnset && a.Match(rightCode):
+		return verifier.Result{Outcome: verifier.Accepted, PINWanted: true, PINTicket: rightTicket}, nil
 	case f.Vouches, a.Match(rightCode):
 		return verifier.Result{Outcome: verifier.Accepted}, nil
 	case a.Match(farCode):
@@ -128,7 +136,12 @@ func newFakeGate() *fakeGate {
 	return &fakeGate{state: verifier.ServiceInService, digits: len(rightCode), pin: rightPIN}
 }
 
-const rightPIN = "4711"
+const (
+	rightPIN      = "471108159263"
+	rightPassword = "Käse大吟醸2026" // digits at its end, and more octets than letters
+)
+
+var rightTicket = verifier.PINTicket{1, 2, 3}
 
 // sealer is an AES-GCM under a key of its own.
 type sealer struct{ aead cipher.AEAD }
@@ -287,7 +300,7 @@ func (h *harness) checkBooks() {
 			h.t.Errorf("client %s: %v requests, but %v replies and drops", name, in, out)
 		}
 	}
-	for _, s := range []string{secret, rightCode, wrongCode} {
+	for _, s := range []string{secret, rightCode, wrongCode, rightPassword, rightPIN} {
 		if strings.Contains(h.logs.String(), s) {
 			h.t.Errorf("the log has %q in it", s)
 		}

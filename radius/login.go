@@ -57,9 +57,10 @@ type progress struct {
 	factor verifier.FirstFactor // as far as it is known
 	// upstream is the other server's State, at stageUpstream.
 	upstream []byte
-	class    [][]byte // of the other server's Accept, for ours
-	pin      string   // at stagePINAgain
-	mistakes int      // in choosing a PIN
+	class    [][]byte           // of the other server's Accept, for ours
+	ticket   verifier.PINTicket // from stagePIN on: lets the person choose a PIN
+	pin      Secret             // at stagePINAgain
+	mistakes int                // in choosing a PIN
 }
 
 // verdict is what became of one step. Its zero value is a rejection.
@@ -204,8 +205,8 @@ func (s *Server) askGate(ctx context.Context, r *request, at *progress, p *proof
 	}
 	switch result.Outcome {
 	case verifier.Accepted:
-		if at.lacksPIN() {
-			return at.offerPIN(p)
+		if result.PINWanted {
+			return at.offerPIN(result.PINTicket, p)
 		}
 		return verdict{kind: accepted, groups: s.Realms[at.who.realm].join(result.Groups, groups)}, nil
 	case verifier.NextCode:

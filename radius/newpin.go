@@ -8,17 +8,14 @@ import (
 	"otpgate/verifier"
 )
 
-// lacksPIN reports whether the person has yet to choose a PIN.
-func (at *progress) lacksPIN() bool {
-	return at.factor.Kind == verifier.FactorPIN && at.factor.Verdict == verifier.FactorUnset
-}
-
-// offerPIN follows an accepted code. Over a method that can't ask, the person
-// doesn't get in: without a PIN the code would be all there is.
-func (at *progress) offerPIN(p *proof) (verdict, error) {
+// offerPIN follows an accepted code of who has no PIN yet. Over a method that
+// can't ask, the person doesn't get in: without a PIN the code would be all there
+// is.
+func (at *progress) offerPIN(ticket verifier.PINTicket, p *proof) (verdict, error) {
 	if !p.canAsk {
 		return verdict{}, pinNotChosen
 	}
+	at.ticket = ticket
 	return at.ask(stagePIN, promptNewPIN), nil
 }
 
@@ -30,13 +27,13 @@ func (s *Server) newPIN(ctx context.Context, r *request, at *progress, p *proof)
 		if verifier.AllowedPIN(pin) != nil {
 			return at.newPINAgain(promptPINNotAllowed)
 		}
-		at.pin = pin
+		at.pin = Secret(pin)
 		return at.ask(stagePINAgain, promptPINAgain), nil
 	}
-	if pin != at.pin {
+	if pin != string(at.pin) {
 		return at.newPINAgain(promptPINDiffers)
 	}
-	result, err := s.Gate.ChoosePIN(ctx, r.attempt(at, verifier.Typed("")), pin)
+	result, err := s.Gate.ChoosePIN(ctx, r.attempt(at, verifier.Typed("")), at.ticket, pin)
 	var notAllowed *verifier.Refusal
 	switch {
 	case errors.As(err, &notAllowed):
@@ -51,7 +48,7 @@ func (s *Server) newPIN(ctx context.Context, r *request, at *progress, p *proof)
 
 // newPINAgain asks anew, and why.
 func (at *progress) newPINAgain(why message) (verdict, error) {
-	at.pin = ""
+	at.pin = nil
 	if at.mistakes++; at.mistakes == maxMistakes {
 		return verdict{}, pinNotChosen
 	}

@@ -105,9 +105,9 @@ type Gate interface {
 	CodeDigits(ctx context.Context, realm, user string) (int, error)
 	// CheckPIN says whether it is the user's PIN, and counts nothing: Verify does.
 	CheckPIN(ctx context.Context, realm, user, pin string) (verifier.FactorVerdict, error)
-	// ChoosePIN sets the first PIN of a user whose code was accepted in this
-	// log-in. The error is a *verifier.Refusal if it isn't allowed.
-	ChoosePIN(ctx context.Context, a verifier.Attempt, pin string) (verifier.Result, error)
+	// ChoosePIN sets the first PIN of a user, by the ticket that an accepted code
+	// has given. The error is a *verifier.Refusal if the PIN isn't allowed.
+	ChoosePIN(ctx context.Context, a verifier.Attempt, ticket verifier.PINTicket, pin string) (verifier.Result, error)
 }
 
 // Server is the door. Its exported fields are its dependencies, all required,

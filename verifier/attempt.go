@@ -15,7 +15,8 @@ type Attempt struct {
 	Realm string // the realm's id
 	User  string // exact name within the realm
 	Match Match  // what was typed, or the response computed from it
-	// FirstFactor is what became of what was asked for besides the code.
+	// FirstFactor is what became of a PIN or password that the door asked for
+	// besides; zero if it asked for none.
 	FirstFactor FirstFactor
 
 	Door   string // "radius", "oidc": for the audit log
@@ -66,6 +67,10 @@ const (
 	NotInService Outcome = "not_in_service" // a token exists but its holder hasn't started it
 	NoToken      Outcome = "no_token"       // the user has none
 	NoUser       Outcome = "no_user"        // the realm has no such user
+
+	// WrongFirstFactor: the code wasn't looked at; see FirstFactor. What else
+	// was in the way, the audit log alone is told.
+	WrongFirstFactor Outcome = "wrong_first_factor"
 )
 
 // Result is the gate's answer to one Attempt. It is on disk when the door gets
@@ -83,4 +88,9 @@ type Result struct {
 	Carrier   Carrier   // of the token that was accepted
 	Groups    []string  // of the user who was accepted, in the record's order
 	At        time.Time // when it was decided
+	// PINWanted says that the code was right and is used up, but that nobody
+	// passes yet: the door must not let the person in before ChoosePIN, with
+	// PINTicket, has accepted a PIN. If it can't ask for one, it refuses.
+	PINWanted bool
+	PINTicket PINTicket
 }

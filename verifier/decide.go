@@ -25,9 +25,11 @@ type deciding struct {
 	passage passage
 	seen    *sight
 	now     time.Time
+	ticket  PINTicket // to be given out if a PIN is to be chosen
 
 	user userState
 	open []seenToken // eligible and not locked, their state read anew
+	pin  userPIN     // read only if the first factor is a PIN
 }
 
 func (d *deciding) decide() (decision, error) {
@@ -37,6 +39,19 @@ func (d *deciding) decide() (decision, error) {
 	if err := d.read(); err != nil {
 		return decision{}, err
 	}
+	if out, done, err := d.judgeFactor(); done || err != nil {
+		return out, err
+	}
+	out, err := d.judgeCode()
+	if err != nil || out.Outcome != Accepted {
+		return out, err
+	}
+	return d.passFactor(out)
+}
+
+// judgeCode decides by what was typed, and by where the user and the tokens
+// stand.
+func (d *deciding) judgeCode() (decision, error) {
 	switch outcome, reason := d.standing(); {
 	case outcome == Locked && d.mayUnlock():
 		return d.tryUnlock(reason)
@@ -282,12 +297,18 @@ func (d *deciding) refuse(outcome Outcome, reason string) (decision, error) {
 		out.alarm, err = d.countInRealm()
 		return out, err
 	}
+	return out, d.countUnchanged()
+}
+
+// countUnchanged counts a try that changed no user's record: see
+// realmState.Refused.
+func (d *deciding) countUnchanged() error {
 	state, err := readRealmState(d.tx, d.realm.ID)
 	if err != nil {
-		return decision{}, err
+		return err
 	}
 	state.Refused++
-	return out, d.tx.Put(realmStateKey(d.realm.ID), encodeHot(state))
+	return d.tx.Put(realmStateKey(d.realm.ID), encodeHot(state))
 }
 
 // countInRealm counts a wrong code of the realm, whosever it is.

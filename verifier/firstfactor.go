@@ -1,34 +1,238 @@
 package verifier
 
-// FirstFactor is what became of what a door asked for besides the code. The zero
-// value: nothing was.
+import (
+	"errors"
+	"fmt"
+)
+
+// FirstFactor is what became of what a door asked for besides the code. The
+// zero value: nothing was asked for. One that isn't right never reaches the
+// code: the gate does the same work, counts nothing against the token, and
+// answers WrongFirstFactor.
 type FirstFactor struct {
-	Kind    FactorKind // for the audit log
+	Kind    FactorKind
 	Verdict FactorVerdict
-	// Vouches says, with Kind radius and Verdict right, that the user, who has no
-	// token here, passes by it alone.
+	// Vouches says that another RADIUS server, which is being migrated from,
+	// accepted the person by its own means: who has no token here yet passes by
+	// that alone, and Attempt.Match isn't called. Kind must be FactorRADIUS.
 	Vouches bool
 }
 
-// FactorKind is what kind of first factor was asked for.
+// FactorKind is what a first factor was checked against. Its value stands in the
+// audit log.
 type FactorKind string
 
-// The kinds.
+// The kinds of first factors.
 const (
-	FactorPIN    FactorKind = "pin"
-	FactorLDAP   FactorKind = "ldap"
-	FactorRADIUS FactorKind = "radius"
+	FactorPIN    FactorKind = "pin"    // of the user's record here; see CheckPIN
+	FactorLDAP   FactorKind = "ldap"   // the password of a directory
+	FactorRADIUS FactorKind = "radius" // another RADIUS server
 )
 
-// FactorVerdict is what became of a first factor.
-type FactorVerdict int
+// FactorVerdict is whether a first factor was right. With a Kind, the zero
+// value counts as wrong.
+type FactorVerdict uint8
 
 // The verdicts.
 const (
-	FactorWrong FactorVerdict = iota
+	FactorWrong FactorVerdict = iota + 1
 	FactorRight
-	FactorUnset // a PIN that is yet to be chosen
+	FactorUnset // there is no PIN yet: it is chosen after the code was accepted
 )
 
-// WrongFirstFactor is the outcome for a first factor that was wrong.
-const WrongFirstFactor Outcome = "wrong_first_factor"
+// course is how a try goes on after its first factor.
+type course int
+
+const (
+	toRefusal   course = iota // WrongFirstFactor
+	toCode                    // the code decides
+	toVouchedIn               // the other server's word decides
+)
+
+// course returns toRefusal for whatever no door should ever say.
+func (f FirstFactor) course() course {
+	known := f.Kind == FactorPIN || f.Kind == FactorLDAP || f.Kind == FactorRADIUS
+	switch {
+	case f == FirstFactor{}:
+		return toCode
+	case f.Vouches && f.Kind == FactorRADIUS && f.Verdict == FactorRight:
+		return toVouchedIn
+	case f.Vouches:
+		return toRefusal
+	case f.Verdict == FactorRight && known, f.Verdict == FactorUnset && f.Kind == FactorPIN:
+		return toCode
+	}
+	return toRefusal
+}
+
+// unset says that the person has yet to choose a PIN.
+func (f FirstFactor) unset() bool { return f.Kind == FactorPIN && f.Verdict == FactorUnset }
+
+// judgeFactor decides a try that doesn't come to its code; done is false if the
+// code decides.
+func (d *deciding) judgeFactor() (out decision, done bool, err error) {
+	f := d.attempt.FirstFactor
+	if f.Kind == FactorPIN {
+		if d.pin, err = readPIN(d.tx, d.realm, d.attempt.User, d.now); err != nil {
+			return out, true, err
+		}
+	}
+	switch f.course() {
+	case toVouchedIn:
+		out, err = d.vouchIn()
+		return out, true, err
+	case toCode:
+		obstacle := d.pinObstacle()
+		if obstacle == "" {
+			return out, false, nil
+		}
+		out, err = d.refuseFactor(obstacle)
+		return out, true, err
+	case toRefusal:
+	}
+	reason := "wrong first factor: " + string(f.Kind)
+	if f.Kind == FactorPIN {
+		counted, err := d.countPIN()
+		if err != nil {
+			return out, true, err
+		}
+		reason += counted
+	}
+	out, err = d.refuseFactor(reason)
+	return out, true, err
+}
+
+// pinObstacle says why a PIN that was right, or not yet set, when CheckPIN looked
+// isn't any more; "" if it still is. Parallel guesses were all looked at before
+// the first of them was counted.
+func (d *deciding) pinObstacle() string {
+	f := d.attempt.FirstFactor
+	switch {
+	case f.Kind != FactorPIN:
+		return ""
+	case f.unset() && d.pin.found:
+		return "a PIN was set meanwhile"
+	case f.unset():
+		return ""
+	case !d.pin.found:
+		return "the PIN was cleared meanwhile"
+	case d.pin.state.Row.locked():
+		return "the PIN was right, but it is locked since " + stamp(d.pin.state.Row.LockedAt)
+	}
+	return ""
+}
+
+// countPIN counts a wrong PIN, and says in words how many there were. Where
+// there is no PIN, nothing can be guessed, and where it is locked, nothing is
+// learnt.
+func (d *deciding) countPIN() (reason string, err error) {
+	row := &d.pin.state.Row
+	switch {
+	case !d.pin.found && d.seen.userExists:
+		return "; the user has no PIN", nil
+	case !d.pin.found:
+		return "", nil
+	case row.locked():
+		return "; the PIN is locked since " + stamp(row.LockedAt), nil
+	}
+	*row = row.fail(d.realm.Lockout, d.now)
+	reason = fmt.Sprintf(", %d of %d in a row", row.Failures, d.realm.Lockout.Consecutive)
+	if row.locked() {
+		reason += "; the PIN is locked now"
+	}
+	return reason, d.putPINState(d.pin.state)
+}
+
+// refuseFactor is the refusal of a try that doesn't come to its code. What else
+// would have been in its way, only the audit log is told.
+func (d *deciding) refuseFactor(reason string) (decision, error) {
+	outcome, why := d.standing()
+	switch {
+	case outcome != "":
+		reason += "; " + why
+	case len(d.open) == 0:
+		reason += "; every token of the user is locked"
+	}
+	out := decision{Result: Result{Outcome: WrongFirstFactor, At: d.now}, reason: reason}
+	var err error
+	// People mistype passwords far more often than codes, and directories have
+	// alarms of their own.
+	if d.attempt.FirstFactor.Kind == FactorPIN || outcome == NoUser || outcome == NoToken {
+		out.alarm, err = d.countInRealm()
+		return out, err
+	}
+	return out, d.countUnchanged()
+}
+
+// vouchIn accepts, by another server's word, who has no token here that could
+// show a code.
+func (d *deciding) vouchIn() (decision, error) {
+	obstacle, err := d.vouchObstacle()
+	if err != nil {
+		return decision{}, err
+	}
+	if obstacle != "" {
+		return d.refuseFactor("another RADIUS server vouches for the user, but " + obstacle)
+	}
+	out := decision{
+		Result: Result{Outcome: Accepted, At: d.now},
+		reason: "without a code: another RADIUS server vouches for the user, who has no token in service here",
+	}
+	return out, d.countUnchanged()
+}
+
+// vouchObstacle says why nobody can vouch for the user any more; "" if somebody
+// can. The user's service state alone would not do: a new token that is on its way
+// hides a lost one.
+func (d *deciding) vouchObstacle() (string, error) {
+	if CheckUserName(d.attempt.User) != nil {
+		return "nobody can have this name", nil //nolint:nilerr // the door's word for it, not ours
+	}
+	for _, t := range d.seen.tokens {
+		if t.State != Assigned && t.State != Issued && t.State != Released {
+			return fmt.Sprintf("token %s is %s here", t.Serial, t.State.words()), nil
+		}
+	}
+	a, err := readAccount(d.tx, d.realm, d.attempt.User, d.now)
+	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+		return "", nil // no such user: ServiceNone
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case !a.LockedAt.IsZero():
+		return "the user is locked here", nil
+	case a.Service != ServiceNone && a.Service != ServiceApplied && a.Service != ServiceIssued && a.Service != ServiceReleased:
+		return fmt.Sprintf("the user's state here is %s", a.Service), nil
+	}
+	return "", nil
+}
+
+// passFactor is what follows for the first factor from an accepted code: a row
+// of wrong PINs ends, and whoever has no PIN may choose one.
+func (d *deciding) passFactor(out decision) (decision, error) {
+	f := d.attempt.FirstFactor
+	if f == (FirstFactor{}) {
+		return out, nil
+	}
+	if f.Kind != FactorPIN {
+		out.reason += "; first factor: " + string(f.Kind)
+		return out, nil
+	}
+	state := pinState{}
+	if f.unset() {
+		state.allow(d.ticket, d.now)
+		out.PINWanted, out.PINTicket = true, d.ticket
+		out.reason += "; a PIN is to be chosen"
+	} else {
+		out.reason += "; first factor: pin"
+	}
+	if state == d.pin.state {
+		return out, nil
+	}
+	return out, d.putPINState(state)
+}
+
+func (d *deciding) putPINState(state pinState) error {
+	return state.put(d.tx, d.attempt.Realm, d.attempt.User)
+}

@@ -119,11 +119,15 @@ func (v *Verifier) try(ctx context.Context, realm Realm, a Attempt, p passage, n
 	if err != nil {
 		return d, err
 	}
-	if err := v.match(realm, seen, a.Match, now); err != nil {
+	if err := v.compare(realm, seen, a, now); err != nil {
 		return d, err
 	}
+	var ticket PINTicket
+	if a.FirstFactor.unset() {
+		ticket = newPINTicket()
+	}
 	err = v.Records.Update(ctx, func(tx store.Txn) (err error) {
-		d, err = (&deciding{tx: tx, realm: realm, attempt: a, passage: p, seen: seen, now: now}).decide()
+		d, err = (&deciding{tx: tx, realm: realm, attempt: a, passage: p, seen: seen, now: now, ticket: ticket}).decide()
 		if err == nil && d.Outcome == Accepted {
 			d.Groups, err = groupsOf(tx, a.Realm, a.User)
 		}
@@ -202,6 +206,7 @@ func seeToken(r store.Reader, serial string, a Attempt, p passage, now time.Time
 		t.floor = floor.Unix()
 	}
 	t.raw, t.State = bytes.Clone(raw), t.stateAt(now)
+	t.hits = noHits()
 	t.eligible = p.eligible(t.Token)
 	t.watched = !t.eligible && len(t.Key) > 0 && (t.State == Lost || t.State == TokenSuspended)
 	t.state, err = readTokenState(r, serial)

@@ -70,8 +70,10 @@ func checkGroups(groups []string) error {
 	return nil
 }
 
-// groupsOf is the groups of a user who has just been accepted.
+// groupsOf is the groups of who has just been accepted; none if there is no such
+// user here, for whom another server has vouched.
 func groupsOf(r store.Reader, realm, name string) ([]string, error) {
-	u, err := readUser(r, realm, name)
+	var u User
+	_, err := getJSON(r, userKey(realm, name), &u)
 	return u.Groups, err
 }

@@ -29,6 +29,24 @@ type hits struct {
 	hint   string  // for the audit log: what would have made a wrong code right
 }
 
+// noHits is of a token that nothing was compared with.
+func noHits() hits { return hits{pair: noStep, far: noStep} }
+
+// compare notes what the attempt's Match matches. If the first factor keeps it
+// from the code, none of the user's candidates is shown to it: a made-up token
+// makes the same work.
+func (v *Verifier) compare(realm Realm, seen *sight, a Attempt, now time.Time) error {
+	switch a.FirstFactor.course() {
+	case toCode:
+		return v.match(realm, seen, a.Match, now)
+	case toVouchedIn: // its Match is of another server's password
+		matchNobody(realm, func(string) bool { return false }, now)
+	case toRefusal:
+		matchNobody(realm, a.Match, now)
+	}
+	return nil
+}
+
 // match computes the candidate codes of every token that matters and notes
 // which of them match. Without an eligible token it does the same for a made-up
 // one, so that the time tells nothing.
@@ -52,18 +70,24 @@ func (v *Verifier) match(realm Realm, seen *sight, match Match, now time.Time) e
 		tried = tried || t.eligible
 	}
 	if !tried {
-		nobody := seenToken{Token: Token{Params: realm.OTP}, eligible: true}
-		nobody.state = tokenState{Last: noStep, UsedAt: now.Unix(), Clock: newClock(nobody.Params, 0, now.Unix())}
-		var key [otp.MinKey]byte
-		nobody.find(key[:], match, now.Unix())
+		matchNobody(realm, match, now)
 	}
 	return nil
+}
+
+// matchNobody compares with the candidates of a made-up token.
+func matchNobody(realm Realm, match Match, now time.Time) {
+	nobody := seenToken{Token: Token{Params: realm.OTP}, eligible: true}
+	nobody.state = tokenState{Last: noStep, UsedAt: now.Unix(), Clock: newClock(nobody.Params, 0, now.Unix())}
+	var key [otp.MinKey]byte
+	nobody.find(key[:], match, now.Unix())
 }
 
 // find tries every candidate of the token, without an early exit.
 func (t *seenToken) find(key []byte, match Match, now int64) hits {
 	g := otp.NewGenerator(key, t.Params)
-	h := hits{pair: noStep, far: noStep, last: t.state.Last}
+	h := noHits()
+	h.last = t.state.Last
 	h.used = match(g.Code(t.state.Last)) && t.state.Last != noStep
 
 	first, last := t.window(now)

@@ -1,26 +1,194 @@
 package verifier
 
-import "context"
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+	"time"
 
-// CheckPIN says whether pin is the user's.
-func (v *Verifier) CheckPIN(context.Context, string, string, string) (FactorVerdict, error) {
-	return FactorWrong, ErrNoDecision
-}
+	"otpgate/internal/store"
+)
 
-// ChoosePIN sets the PIN of a user whose code was accepted.
-func (v *Verifier) ChoosePIN(context.Context, Attempt, string) (Result, error) {
-	return Result{}, ErrNoDecision
-}
+// A PIN has MinPIN to MaxPIN digits: what people remember, and a keypad types.
+const (
+	MinPIN = 4
+	MaxPIN = 12
+)
 
-// CodeDigits is how many digits the user's codes have.
-func (v *Verifier) CodeDigits(_ context.Context, realm, _ string) (int, error) {
-	return v.Realms[realm].OTP.Digits, nil
-}
-
-// AllowedPIN says why pin can't be one.
+// AllowedPIN returns a *Refusal unless pin can be somebody's: MinPIN to MaxPIN
+// digits after Normalise, which neither are all the same nor follow each other
+// up or down (1234, 4321, 7890).
 func AllowedPIN(pin string) error {
-	if len(pin) < 4 || len(pin) > 12 || !isDigits(pin) {
-		return refuse("choose another", "a PIN has 4 to 12 digits")
+	pin = Normalise(pin)
+	switch {
+	case len(pin) < MinPIN || len(pin) > MaxPIN || !isDigits(pin):
+		return refuse("choose another one", "a PIN has %d to %d digits and nothing else", MinPIN, MaxPIN)
+	case isRun(pin, 0):
+		return refuse("choose another one", "this PIN is one digit again and again: the first to be guessed")
+	case isRun(pin, 1) || isRun(pin, 9):
+		return refuse("choose another one", "the digits of this PIN follow each other: it is among the first to be guessed")
 	}
 	return nil
+}
+
+// isRun says whether each digit is by further than the one before, 0 after 9.
+func isRun(digits string, by int) bool {
+	for i := 1; i < len(digits); i++ {
+		if (int(digits[i-1]-'0')+by)%10 != int(digits[i]-'0') {
+			return false
+		}
+	}
+	return true
+}
+
+// CheckPIN compares pin with the user's, and writes nothing: a wrong one is
+// counted when Verify is told of it. A user who doesn't exist, or whose PIN is
+// locked, has FactorWrong; the work is the same for everybody. The error is
+// always an ErrNoDecision.
+func (v *Verifier) CheckPIN(ctx context.Context, realm, user, pin string) (FactorVerdict, error) {
+	r, ok := v.Realms[realm]
+	if !ok {
+		return FactorWrong, fmt.Errorf("%w: no realm %q", ErrNoDecision, realm)
+	}
+	verdict, err := v.checkPIN(ctx, r, user, pin)
+	if err != nil {
+		return FactorWrong, fmt.Errorf("%w: %w", ErrNoDecision, err)
+	}
+	return verdict, nil
+}
+
+func (v *Verifier) checkPIN(ctx context.Context, realm Realm, user, typed string) (FactorVerdict, error) {
+	var p userPIN
+	exists := false
+	err := v.Records.View(ctx, func(r store.Reader) error {
+		if CheckUserName(user) != nil {
+			return nil //nolint:nilerr // nobody can have this name: a user who doesn't exist
+		}
+		u, err := r.Get(userKey(realm.ID, user))
+		if err != nil {
+			return err
+		}
+		exists = u != nil
+		p, err = readPIN(r, realm, user, v.Now())
+		return err
+	})
+	if err != nil {
+		return FactorWrong, err
+	}
+	against, want := pinHash{Cost: newHashCost()}, make([]byte, pinHashBytes) // which no PIN has
+	if p.found {
+		against = p.record.Hash
+		if want, err = v.Seal.Open(pinKey(realm.ID, user), purposePIN, against.Sum); err != nil {
+			return FactorWrong, fmt.Errorf("PIN of %s@%s: %w", user, realm.ID, err)
+		}
+	}
+	if typed = Normalise(typed); len(typed) > MaxPIN { // as wrong as none, and not worth the work
+		typed = ""
+	}
+	sum, err := v.hashPIN(ctx, typed, against)
+	if err != nil {
+		return FactorWrong, err
+	}
+	right := subtle.ConstantTimeCompare(sum, want) == 1
+	switch {
+	case exists && !p.found:
+		return FactorUnset, nil
+	case !exists, !right, p.state.Row.locked():
+		return FactorWrong, nil
+	}
+	return FactorRight, nil
+}
+
+// PINInfo is what is known of a user's PIN.
+type PINInfo struct {
+	Set      time.Time // zero: there is none
+	Failures int       // wrong ones in a row
+	LockedAt time.Time // zero: not locked
+	OpensAt  time.Time // when the lock opens by itself; zero: not locked, or a clerk opens it
+}
+
+// pinVersion is the layout of pinRecord, pinStateVersion that of pinState.
+const (
+	pinVersion      = 1
+	pinStateVersion = 1
+)
+
+// pinRecord is a user's PIN.
+type pinRecord struct {
+	V    int       `json:"v"`
+	Set  time.Time `json:"set"`
+	Hash pinHash   `json:"hash"`
+}
+
+// pinState is the hot record of a user's PIN: fixed, small and big-endian, a
+// version byte first. An absent one is its zero value.
+type pinState struct {
+	Row counter // of wrong PINs
+	// Ticket is the digest of the PINTicket that an accepted code has earned;
+	// zero: none.
+	Ticket      [pinTicketDigest]byte
+	TicketUntil int64 // unix seconds: not at this time any more
+}
+
+// userPIN is all that is stored of a user's PIN.
+type userPIN struct {
+	found  bool
+	record pinRecord
+	state  pinState
+}
+
+func pinKey(realm, name string) string      { return store.Key("pin", realm, name) }
+func pinStateKey(realm, name string) string { return store.Key("pinstate", realm, name) }
+
+// readPIN reads a user's PIN, and its state as it stands at now.
+func readPIN(r store.Reader, realm Realm, name string, now time.Time) (p userPIN, err error) {
+	if p.found, err = getJSON(r, pinKey(realm.ID, name), &p.record); err != nil {
+		return p, err
+	}
+	b, err := r.Get(pinStateKey(realm.ID, name))
+	if err != nil || b == nil {
+		return p, err
+	}
+	if b[0] != pinStateVersion || !decodeExactly(b[1:], &p.state) {
+		return p, fmt.Errorf("%w %q: %d bytes", errHotRecord, pinStateKey(realm.ID, name), len(b))
+	}
+	p.state.Row = p.state.Row.afterTime(realm.Lockout, now)
+	return p, nil
+}
+
+func (s pinState) put(tx store.Txn, realm, name string) error {
+	b, err := binary.Append([]byte{pinStateVersion}, binary.BigEndian, s)
+	if err != nil {
+		panic(err) // a field without a fixed size
+	}
+	return tx.Put(pinStateKey(realm, name), b)
+}
+
+// info is p for people.
+func (p userPIN) info(l Lockout) PINInfo {
+	info := PINInfo{Set: p.record.Set}
+	info.Failures, info.LockedAt = p.state.Row.shown()
+	if !info.LockedAt.IsZero() && l.UnlockAfter > 0 {
+		info.OpensAt = info.LockedAt.Add(l.UnlockAfter)
+	}
+	return info
+}
+
+// forgetPIN removes all that is stored of a user's PIN.
+func forgetPIN(tx store.Txn, realm, name string) error {
+	if err := tx.Delete(pinKey(realm, name)); err != nil {
+		return err
+	}
+	return tx.Delete(pinStateKey(realm, name))
+}
+
+// unlockPIN opens the lock that wrong PINs have set, and begins their count anew.
+func unlockPIN(tx store.Txn, realm Realm, name string, now time.Time) error {
+	p, err := readPIN(tx, realm, name, now)
+	if err != nil || p.state.Row == (counter{}) {
+		return err
+	}
+	p.state.Row = counter{}
+	return p.state.put(tx, realm.ID, name)
 }

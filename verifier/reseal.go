@@ -33,6 +33,9 @@ func Reseal(box Resealer) map[string]Renew {
 		store.Prefix("card"): func(key string, value []byte) ([]byte, bool, error) {
 			return resealCard(box, key, value)
 		},
+		store.Prefix("pin"): func(key string, value []byte) ([]byte, bool, error) {
+			return resealPIN(box, key, value)
+		},
 		fingerprintSecretKey(): func(key string, value []byte) ([]byte, bool, error) {
 			return box.Reseal(key, purposeFingerprint, value)
 		},
@@ -70,5 +73,18 @@ func resealStaged(box Resealer, key string, value []byte) (again []byte, changed
 		return nil, false, err
 	}
 	again, err = json.Marshal(s)
+	return again, true, err
+}
+
+// resealPIN renews the seal of a PIN's hash.
+func resealPIN(box Resealer, key string, value []byte) (again []byte, changed bool, err error) {
+	var p pinRecord
+	if err := decodeJSON(key, value, &p); err != nil {
+		return nil, false, err
+	}
+	if p.Hash.Sum, changed, err = box.Reseal(key, purposePIN, p.Hash.Sum); err != nil || !changed {
+		return nil, false, err
+	}
+	again, err = json.Marshal(p)
 	return again, true, err
 }

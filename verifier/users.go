@@ -72,8 +72,8 @@ func (v *Verifier) Apply(ctx context.Context, by By, realm, name string) (User, 
 	return u, receipt, err
 }
 
-// RemoveUser forgets a user whose tokens are all released, with a card if there
-// is one. The tokens' records stay: a serial is never used for another token.
+// RemoveUser forgets a user whose tokens are all released, with a card and a PIN
+// if there are any. The tokens' records stay: a serial is never used for another token.
 func (v *Verifier) RemoveUser(ctx context.Context, by By, realm, name string) (Receipt, error) {
 	if err := v.checkUser(realm, name); err != nil {
 		return Receipt{}, err
@@ -97,6 +97,9 @@ func (v *Verifier) RemoveUser(ctx context.Context, by By, realm, name string) (R
 				return entry, err
 			}
 		}
+		if err := forgetPIN(tx, realm, name); err != nil {
+			return entry, err
+		}
 		for _, key := range []string{
 			cardKey(realm, name), cardStateKey(realm, name), fallbackKey(realm, name), userStateKey(realm, name), userKey(realm, name),
 		} {
@@ -108,8 +111,8 @@ func (v *Verifier) RemoveUser(ctx context.Context, by By, realm, name string) (R
 	})
 }
 
-// UnlockUser opens the locks that wrong codes have set on a user and on the
-// user's tokens, and begins their counts anew. Where there is no lock, it does
+// UnlockUser opens the locks that wrong codes and PINs have set on a user, the
+// user's tokens and PIN, and begins their counts anew. Where there is no lock, it does
 // the latter alone; wasLocked and the audit log say so.
 func (v *Verifier) UnlockUser(ctx context.Context, by By, realm, name string) (wasLocked bool, receipt Receipt, err error) {
 	if err := v.checkUser(realm, name); err != nil {
@@ -123,6 +126,9 @@ func (v *Verifier) UnlockUser(ctx context.Context, by By, realm, name string) (w
 		detail := by.Reason
 		if wasLocked = a.Locked(); !wasLocked {
 			detail = by.andWhy("there was no lock; wrong codes are counted anew")
+		}
+		if err := unlockPIN(tx, v.Realms[realm], name, now); err != nil {
+			return entry, err
 		}
 		return stepUnlock.onUser(a.User, detail), openLocks(tx, realm, name)
 	})
@@ -158,6 +164,7 @@ type Account struct {
 	LockedAt time.Time // zero: not locked
 	OpensAt  time.Time // when the lock opens by itself; zero: not locked, or a clerk opens it
 	Fallback time.Time // until then the card stands in for a code; zero: it doesn't
+	PIN      PINInfo
 	Tokens   []TokenInfo
 }
 
@@ -207,6 +214,11 @@ func readAccount(r store.Reader, realm Realm, name string, now time.Time) (Accou
 	if a.LockedAt.IsZero() {
 		a.LockedAt = unixTime(user.LongRun.LockedAt)
 	}
+	pin, err := readPIN(r, realm, name, now)
+	if err != nil {
+		return a, err
+	}
+	a.PIN = pin.info(realm.Lockout)
 	serials, err := serialsOf(r, realm.ID, name)
 	if err != nil {
 		return a, err
@@ -234,9 +246,10 @@ func readAccount(r store.Reader, realm Realm, name string, now time.Time) (Accou
 	return a, nil
 }
 
-// Locked says whether wrong codes have locked the user or one of the tokens.
+// Locked says whether wrong codes or PINs have locked the user, one of the tokens
+// or the PIN.
 func (a Account) Locked() bool {
-	return !a.LockedAt.IsZero() || slices.ContainsFunc(a.Tokens, func(t TokenInfo) bool { return !t.LockedAt.IsZero() })
+	return !a.LockedAt.IsZero() || !a.PIN.LockedAt.IsZero() || slices.ContainsFunc(a.Tokens, func(t TokenInfo) bool { return !t.LockedAt.IsZero() })
 }
 
 // opensAt is when both the user's lock and that of a token in service have

@@ -17,6 +17,10 @@
 // Confirm is its like for the cells of a confirmation card (card.go): the same
 // three parts, with counters of their own.
 //
+// What a door asks for besides the code, a PIN or a password, comes to the gate as
+// a FirstFactor (firstfactor.go): one that is wrong never reaches the code. PINs are
+// the gate's own (pin.go, pinset.go).
+//
 // A user who doesn't exist costs the same work as one who does: a made-up key
 // is tried, and a record is written.
 //
@@ -41,6 +45,8 @@
 //	cardstate  realm name          challenge and counters of the card, hot
 //	cardid     realm number        whose card it is
 //	cardfallback realm name        Fallback, JSON
+//	pin        realm name          pinRecord, JSON, the PIN's hash sealed (pin.go)
+//	pinstate   realm name          wrong PINs, and the ticket to choose one, hot
 //	batch      number              Batch, JSON: what one file brought (batch.go)
 //	staged     serial              a token that is being imported (import.go)
 //	fingerprint key's              which token has or had a key (fingerprint.go)
@@ -89,8 +95,8 @@ type Auditor interface {
 	Append(ctx context.Context, e audit.Entry) error
 }
 
-// Verifier holds what the gate needs. All fields must be set; none may change
-// once it is in use.
+// Verifier holds what the gate needs. All exported fields must be set; none may
+// change once it is in use.
 type Verifier struct {
 	Records store.Records
 	Seal    Sealer
@@ -99,6 +105,8 @@ type Verifier struct {
 	Now     func() time.Time
 	Log     *slog.Logger
 	Metrics *Metrics
+
+	hashes hashSlots
 }
 
 // Metrics counts what the gate does.
@@ -106,6 +114,7 @@ type Metrics struct {
 	tries     *prometheus.CounterVec // realm, door, outcome
 	cardTries *prometheus.CounterVec // realm, door, outcome
 	alarms    *prometheus.CounterVec // realm
+	pinHashes prometheus.Counter
 }
 
 // NewMetrics registers the gate's counters.
@@ -123,8 +132,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "otpgate_verifier_alarms_total",
 			Help: "How often the wrong codes of a whole realm, within ten minutes, reached its limit.",
 		}, []string{"realm"}),
+		pinHashes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "otpgate_verifier_pin_hashes_total",
+			Help: "PINs that were hashed, to be checked or set. Each takes some tens of milliseconds of one core.",
+		}),
 	}
-	reg.MustRegister(m.tries, m.cardTries, m.alarms)
+	reg.MustRegister(m.tries, m.cardTries, m.alarms, m.pinHashes)
 	return m
 }
 

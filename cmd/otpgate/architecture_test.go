@@ -19,16 +19,16 @@ import (
 // other, and nobody but cmd imports config. A new package is drawn here first.
 var arrows = map[string][]string{
 	"cmd/otpgate": {
-		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/pages",
+		"config", "radius", "radius/upstream", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
 	"config": {"radius/dictionary"},
 
 	"radius":            {"verifier", "radius/dictionary", "radius/eap", "radius/mschap", "radius/upstream"},
-	"radius/eap":        {"radius/mschap"},
-	"radius/upstream":   {},
 	"radius/dictionary": {},
+	"radius/eap":        {"radius/mschap"},
 	"radius/mschap":     {},
+	"radius/upstream":   {},
 	"oidc":              {"verifier", "internal/store"},
 	"internal/pages":    {"verifier"},
 	"internal/admin":    {"verifier", "verifier/otp", "internal/audit"},
