@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -390,7 +392,7 @@ func TestEAPModes(t *testing.T) {
 	})
 	in(Client{Mode: ModePasswordOTP, FirstFactor: FirstFactor{PIN: true}}, func(h *harness) {
 		p := h.eapPeer(vpn, "hanako").begin()
-		if p.data != "\x06"+promptBoth.english() {
+		if p.data != "\x06"+promptFactorAndCode.english() {
 			t.Errorf("asked %q", p.data)
 		}
 		p.send("\x06"+rightPIN+rightCode, codec.CodeAccessAccept)
@@ -415,5 +417,24 @@ func TestEAPInnerIdentity(t *testing.T) {
 	}
 	if ok, out := s.run(t, network+credentials("anonymous@staff", "hanako@STAFF", rightCode)); !ok {
 		t.Errorf("not in:\n%s", tail(out))
+	}
+}
+
+// Without RFC 7627 there is no key, and so no code is used up.
+func TestEAPWithoutExtendedMasterSecret(t *testing.T) {
+	gate := newOnceGate()
+	s := newEAPOLServer(t, gate, Client{})
+	file := filepath.Join(t.TempDir(), "openssl.cnf")
+	const text = "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nOptions = -ExtendedMasterSecret\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("OPENSSL_CONF", file)
+	network := "eap=TTLS\nCA\nphase2=\"auth=PAP\"\nphase1=\"tls_disable_tlsv1_3=1\"\n" + credentials("anonymous", "hanako", rightCode)
+	if ok, out := s.run(t, network); ok || !strings.Contains(out, "CTRL-EVENT-EAP-FAILURE") {
+		t.Errorf("no EAP-Failure:\n%s", tail(out))
+	}
+	if n := gate.calls(); n != 0 {
+		t.Errorf("the gate was asked %d times", n)
 	}
 }

@@ -122,8 +122,10 @@ func (s *Server) eapSession(r *request, message []byte) (*eapSession, subject, e
 func (s *Server) firstPrompt(c *client) string {
 	first := promptCode
 	switch {
+	case c.Mode == ModePasswordOTP && c.CodeFirst:
+		first = promptCodeAndFactor
 	case c.Mode == ModePasswordOTP:
-		first = promptBoth
+		first = promptFactorAndCode
 	case c.Mode == ModeChallenge && !c.FirstFactor.none():
 		first = promptFirstFactor
 	}
@@ -170,7 +172,7 @@ func (s *Server) proceedEAP(ctx context.Context, r *request, e *eapSession, oute
 				return verdict{}, err
 			}
 		}
-		if p.isTyped && p.typed == "" && (p.canAsk && r.client.asksForCodeFirst() || !r.client.mayBeEmpty()) {
+		if p.isTyped && p.typed == "" && (r.client.asksForCodeFirst() || !r.client.mayBeEmpty()) {
 			return verdict{}, emptyPassword
 		}
 		if err := s.fits(r, who, p); err != nil {

@@ -47,13 +47,14 @@
 //   - EAP (eapdoor.go) is one log-in over many requests, which a session holds
 //     together (eapsession.go); what it says is radius/eap's.
 //
-// What it speaks now: Access-Request by PAP, CHAP and MS-CHAPv2 (RFC 2759, with
-// the keys of RFC 3079) and EAP (RFC 3579), Accounting-Request (RFC 2866) and Status-Server (RFC
-// 5997), over UDP and over TLS (RFC 6614), there as RADIUS/1.1 too (RFC 9765).
-// Not over DTLS, and not with pre-shared keys. The library layeh.com/radius is
-// the codec: types, codes and encoding. Its server isn't used. CHAP and MS-CHAPv2 hide six digits from nobody who can listen between
-// the person and the gear, and keys made from them protect nothing by
-// themselves: what they are for is gear that speaks nothing else.
+// What it speaks now: Access-Request by PAP, CHAP, MS-CHAPv2 (RFC 2759, with the
+// keys of RFC 3079) and EAP (RFC 3579), Accounting-Request (RFC 2866) and
+// Status-Server (RFC 5997), over UDP and over TLS (RFC 6614), there as RADIUS/1.1
+// too (RFC 9765). Not over DTLS, and not with pre-shared keys. The library
+// layeh.com/radius is the codec: types, codes and encoding. Its server isn't used.
+// CHAP and MS-CHAPv2 hide six digits from nobody who can listen between the person
+// and the gear, and keys made from them protect nothing by themselves: what they
+// are for is gear that speaks nothing else. In a tunnel of EAP nobody can listen.
 //
 // What it does not own: whether a code is right, locks and the audit log (the
 // gate); opening sockets, reading secrets from files (cmd, config). A socket on
