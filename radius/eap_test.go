@@ -420,6 +420,27 @@ func TestEAPInnerIdentity(t *testing.T) {
 	}
 }
 
+// A device that doesn't trust the certificate shows no code.
+func TestEAPUntrusted(t *testing.T) {
+	gate := newOnceGate()
+	s := newEAPOLServer(t, gate, Client{})
+	_, another := eapCertificate(t)
+	if err := os.WriteFile(s.ca, another, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, network := range []string{"eap=TTLS\nCA\nphase2=\"auth=PAP\"\n", "eap=PEAP\nCA\nphase2=\"auth=GTC\"\n"} {
+		if ok, out := s.run(t, network+credentials("anonymous", "hanako", rightCode)); ok || !strings.Contains(out, "CTRL-EVENT-EAP-FAILURE") {
+			t.Errorf("no EAP-Failure:\n%s", tail(out))
+		}
+	}
+	if n := gate.calls(); n != 0 {
+		t.Errorf("the gate was asked %d times", n)
+	}
+	if n := testutil.ToFloat64(s.Metrics.rejects.WithLabelValues("wlan", string(eapFailed))); n != 2 {
+		t.Errorf("%v are counted as failed", n)
+	}
+}
+
 // Without RFC 7627 there is no key, and so no code is used up.
 func TestEAPWithoutExtendedMasterSecret(t *testing.T) {
 	gate := newOnceGate()

@@ -12,38 +12,27 @@
 //
 //   - Integrity comes before the reply cache, so that nobody without the shared
 //     secret can change what the cache holds.
-//
 //   - The reply cache (RFC 5080 §2.2.2) makes an exchange resend-proof: the same
 //     datagram gets the same answer, and the gate is asked once. Once for good:
 //     when its answer is gone, or from another port, it is dropped (replay.go).
-//
 //   - One method shows the code (pap.go, chap.go, mschap.go): each gives the gate
 //     a verifier.Match, and the answer what it has to carry. A method never
 //     decides.
-//
 //   - The methods that gear tries one after the other with one wrong code are one
 //     failure (burst.go).
-//
 //   - What a client, or one user at it, asks too often is dropped before the gate
 //     (limit.go): no answer costs a guesser his time-out.
-//
 //   - Accounting goes to the log that cmd hands in, and is answered once it is
 //     there, on the same sockets (accounting.go).
-//
 //   - What came from each client is told to the operator (seen.go).
-//
 //   - No decision, no answer: if the gate fails, the packet is dropped, and the
 //     gear asks again or turns to the next server.
-//
 //   - An Access-Reject never says why.
-//
 //   - Whom a request names, realm and case and charset, stands in names.go; what an
 //     Access-Accept carries beyond the yes in answer.go and radius/dictionary.
-//
 //   - A TLS connection (tls.go) is another way in: who its client is, its
 //     certificate says (certificate.go); its packets go the same way from the queue
 //     on, many at a time, and each answer is written when it is there (stream.go).
-//
 //   - EAP (eapdoor.go) is one log-in over many requests, which a session holds
 //     together (eapsession.go); what it says is radius/eap's.
 //
