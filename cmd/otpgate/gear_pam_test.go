@@ -34,7 +34,7 @@ func newPAMHost(t *testing.T, s site, servers ...string) pamHost {
 		t.Fatal(err)
 	}
 	write(t, conf, lines.String())
-	write(t, filepath.Join(services, "host"), fmt.Sprintf("auth required pam_radius_auth.so conf=%s prompt=Code retry=0 prompt_attribute\n", conf))
+	write(t, filepath.Join(services, "host"), fmt.Sprintf("auth required pam_radius_auth.so conf=%s prompt=Code prompt_attribute\n", conf))
 	h := pamHost{services}
 	if out, err := h.command("true").CombinedOutput(); err != nil {
 		t.Skipf("no mount namespace to be had: %v: %s", err, out)
