@@ -19,13 +19,13 @@ import (
 // network is a network namespace of the test's own. It goes with its last
 // program.
 type network struct {
-	t      testing.TB
+	t      *testing.T
 	keeper *exec.Cmd
 }
 
 // newNetwork makes a network in which there is a loopback interface and nothing
 // else. Where the kernel doesn't let us, the test is skipped.
-func newNetwork(t testing.TB) network {
+func newNetwork(t *testing.T) network {
 	t.Helper()
 	needPeer(t, "nsenter", "util-linux")
 	needPeer(t, "ip", "iproute2")
@@ -94,7 +94,7 @@ func (n network) serve(s site) {
 }
 
 // until waits for what is true soon.
-func until(t testing.TB, what string, holds func() bool) {
+func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -112,7 +112,7 @@ type daemon struct {
 
 // startDaemon runs cmd until the test is over, and shows what it said if that
 // failed.
-func startDaemon(t testing.TB, cmd *exec.Cmd) *daemon {
+func startDaemon(t *testing.T, cmd *exec.Cmd) *daemon {
 	t.Helper()
 	d := &daemon{cmd: cmd, out: &syncBuffer{}, done: make(chan error, 1)}
 	cmd.Stdout, cmd.Stderr = d.out, d.out
@@ -143,7 +143,7 @@ func (d *daemon) stop() {
 }
 
 // says waits until the program has printed text.
-func (d *daemon) says(t testing.TB, text string) {
+func (d *daemon) says(t *testing.T, text string) {
 	t.Helper()
 	until(t, fmt.Sprintf("%s says %q", filepath.Base(d.cmd.Path), text), func() bool {
 		return strings.Contains(d.out.String(), text)
@@ -151,7 +151,7 @@ func (d *daemon) says(t testing.TB, text string) {
 }
 
 // edit changes the site's gateway.yaml.
-func (s site) edit(t testing.TB, oldnew ...string) {
+func (s site) edit(t *testing.T, oldnew ...string) {
 	t.Helper()
 	text, err := os.ReadFile(s.config)
 	if err != nil {
@@ -169,7 +169,7 @@ func (s site) edit(t testing.TB, oldnew ...string) {
 }
 
 // vpnSecret is the secret of the client vpn, as the gateway's first start made it.
-func (s site) vpnSecret(t testing.TB) string {
+func (s site) vpnSecret(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.dir, "data", "vpn.secret"))
 	if err != nil {

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 
 // needPeer skips the test where a program that others wrote is missing; in CI
 // that is a failure.
-func needPeer(t testing.TB, program, debianPackage string) string {
+func needPeer(t *testing.T, program, debianPackage string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -57,7 +57,7 @@ func needPeer(t testing.TB, program, debianPackage string) string {
 	return path
 }
 
-func missingPeer(t testing.TB, program, debianPackage string) {
+func missingPeer(t *testing.T, program, debianPackage string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatalf("%s is missing; make test installs Debian's %s", program, debianPackage)
