@@ -19,7 +19,7 @@ import (
 // other, and nobody but cmd imports config. A new package is drawn here first.
 var arrows = map[string][]string{
 	"cmd/otpgate": {
-		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/durable", "internal/pages",
+		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/durable", "internal/pages", "internal/directory",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
 	"config": {"radius/dictionary", "internal/durable"},
@@ -41,6 +41,7 @@ var arrows = map[string][]string{
 	"internal/store/storetest": {"internal/store"},
 	"internal/audit":           {"internal/durable"},
 	"internal/durable":         {},
+	"internal/directory":       {},
 
 	"examples/portal":              {"examples/portal/relyingparty"},
 	"examples/portal/relyingparty": {},
