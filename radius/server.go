@@ -8,7 +8,7 @@
 //
 // and ends in exactly one of two states: replied, or dropped for one reason of
 // a closed set (reason.go), which is counted and, rate-limited, logged. A panic
-// costs the one packet that caused it.
+// costs the one packet, or the one TLS connection, that caused it.
 //
 //   - Integrity comes before the reply cache, so that nobody without the shared
 //     secret can change what the cache holds.
@@ -26,7 +26,8 @@
 //     there, on the same sockets (accounting.go).
 //   - What came from each client is told to the operator (seen.go).
 //   - No decision, no answer: if the gate fails, the packet is dropped, and the
-//     gear asks again or turns to the next server.
+//     gear asks again or turns to the next server. Over RADIUS/1.1 it is told that
+//     it has to (protocolerror.go).
 //   - An Access-Reject never says why.
 //   - Whom a request names, realm and case and charset, stands in names.go; what an
 //     Access-Accept carries beyond the yes in answer.go and radius/dictionary.
@@ -38,9 +39,10 @@
 // the keys of RFC 3079), Accounting-Request (RFC 2866) and Status-Server (RFC
 // 5997), over UDP and over TLS (RFC 6614), there as RADIUS/1.1 too (RFC 9765).
 // Not over DTLS, and not with pre-shared keys. The library layeh.com/radius is
-// the codec: types, codes and encoding. Its server isn't used. CHAP and MS-CHAPv2 hide six digits from nobody who can listen between
-// the person and the gear, and keys made from them protect nothing by
-// themselves: what they are for is gear that speaks nothing else.
+// the codec: types, codes and encoding. Its server isn't used. CHAP and MS-CHAPv2
+// hide six digits from nobody who can listen between the person and the gear, and
+// keys made from them protect nothing by themselves: what they are for is gear
+// that speaks nothing else.
 //
 // What it does not own: whether a code is right, locks and the audit log (the
 // gate); opening sockets, reading secrets from files (cmd, config). A socket on
