@@ -23,11 +23,7 @@ func (s *Server) subject(r *request) (subject, error) {
 		return subject{}, noUserName
 	}
 	who := subject{sent: rfc2865.UserName_GetString(&r.packet)}
-	name := who.sent
-	if r.client.Latin1 {
-		name = fromLatin1(name)
-	}
-	who.realm, who.user = r.client.split(name)
+	who.realm, who.user = r.client.split(r.client.decode(who.sent))
 	if s.Realms[who.realm].LowerNames {
 		who.user = strings.ToLower(who.user)
 	}
@@ -64,6 +60,14 @@ func (c *Client) realmNamed(name string) (realm string, ok bool) {
 		return "", false
 	}
 	return c.OtherRealms[i], true
+}
+
+// decode is what somebody typed at the client, in UTF-8.
+func (c *Client) decode(s string) string {
+	if c.Latin1 {
+		return fromLatin1(s)
+	}
+	return s
 }
 
 // fromLatin1 decodes ISO 8859-1, whose octets are Unicode's first 256.
