@@ -21,7 +21,7 @@ type Client struct {
 	Certificate *Certificate
 	Realm       string // of its users, unless their names have one of OtherRealms
 	OtherRealms []string
-	Latin1      bool           // its User-Names are in ISO 8859-1, not in UTF-8
+	Latin1      bool           // what people type there is in ISO 8859-1, not in UTF-8
 	Reply       dictionary.Set // what its Accepts carry
 	Mode        Mode
 	CodeFirst   bool // in ModePasswordOTP: the code stands before the password

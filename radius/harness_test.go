@@ -81,10 +81,10 @@ func (g *fakeGate) CheckPIN(_ context.Context, _, _, pin string) (verifier.Facto
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.checked = append(g.checked, pin)
-	switch {
-	case g.pin == "":
+	switch g.pin {
+	case "":
 		return verifier.FactorUnset, nil
-	case g.pin == pin:
+	case pin:
 		return verifier.FactorRight, nil
 	}
 	return verifier.FactorWrong, nil

@@ -54,7 +54,7 @@ func (r *request) checkPassword() error {
 	switch {
 	case r.format == overUDP && (err != nil || r.count(rfc2865.UserPassword_Type) > 1):
 		return passwordUnusable
-	case err == nil && !isText(password):
+	case err == nil && !isText([]byte(r.client.decode(string(password)))):
 		return passwordGarbled
 	}
 	return nil

@@ -695,6 +695,70 @@ func TestDialogueThatDoesNotFit(t *testing.T) {
 	})
 }
 
+// What another server's Class may take counts, before that is known.
+func TestPassedThroughHasRoom(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		reply := attributesOf(t, "Filter-Id="+strings.Repeat("x", 253), "Reply-Message="+strings.Repeat("x", 253), "Framed-Pool="+strings.Repeat("x", 253))
+		h.answering(reply, Realm{})
+		u := &fakeUpstream{answer: func(upstream.Question) (upstream.Answer, error) {
+			return upstream.Answer{Kind: upstream.Accept, Class: [][]byte{bytes.Repeat([]byte("c"), 120)}}, nil
+		}}
+		h.as("vpn", ModePasswordOTP, FirstFactor{Upstream: u})
+		for proxies, want := range map[int]codec.Code{10: codec.CodeAccessAccept, 11: codec.CodeAccessReject} {
+			p := h.typing("x"+rightCode, nil).add(rfc2865.NASIdentifier_Type, make([]byte, 50))
+			for range proxies {
+				p.add(rfc2865.ProxyState_Type, bytes.Repeat([]byte("p"), 253))
+			}
+			h.wantReply(vpn, p.signed(secret), want)
+		}
+		h.wantCalls(1)
+		h.wantRefused("vpn", noRoom, 1)
+	})
+}
+
+// People type with Japanese keyboards, and the code may stand first.
+func TestPasswordAndCodeInOneField(t *testing.T) {
+	const wide = "\uff11\uff12\uff13\uff14\uff15\uff16" // rightCode
+	for typed, test := range map[string]struct {
+		first bool
+		asked []string // passwords, of the directory
+		want  codec.Code
+	}{
+		rightPassword + rightCode: {false, []string{rightPassword}, codec.CodeAccessAccept},
+		rightPassword + wide:      {false, []string{rightPassword}, codec.CodeAccessAccept},
+		rightCode + rightPassword: {true, []string{rightPassword}, codec.CodeAccessAccept},
+		wide + rightPassword:      {true, []string{rightPassword}, codec.CodeAccessAccept},
+		// The wrong order, a password or a code alone, half a code, and none.
+		wide + "secret":          {false, nil, codec.CodeAccessReject},
+		"secret" + rightCode:     {true, nil, codec.CodeAccessReject},
+		"secret":                 {false, nil, codec.CodeAccessReject},
+		rightCode:                {false, nil, codec.CodeAccessReject},
+		rightCode[:5]:            {true, nil, codec.CodeAccessReject},
+		rightPassword + "x12345": {false, nil, codec.CodeAccessReject},
+	} {
+		inBubble(t, func(h *harness) {
+			d := &fakeDirectory{}
+			h.as("vpn", ModePasswordOTP, FirstFactor{Directory: d}).CodeFirst = test.first
+			h.types(typed, nil, test.want)
+			h.wantFactor(verifier.FactorLDAP, test.want == codec.CodeAccessAccept, true)
+			if !slices.Equal(d.checked, test.asked) {
+				t.Errorf("%q: the directory was asked about %q, want %q", typed, d.checked, test.asked)
+			}
+		})
+	}
+	inBubble(t, func(h *harness) { // as many digits as the user's token has
+		h.gate.digits = 8
+		d := &fakeDirectory{}
+		h.as("vpn", ModePasswordOTP, FirstFactor{Directory: d})
+		h.types(rightPassword+"78"+rightCode, nil, codec.CodeAccessReject)
+		if !slices.Equal(d.checked, []string{rightPassword}) {
+			t.Errorf("the directory was asked about %q", d.checked)
+		}
+		h.types("", nil, codec.CodeAccessReject)
+		h.wantRefused("vpn", emptyPassword, 1)
+	})
+}
+
 func TestLatin1Client(t *testing.T) {
 	inBubble(t, func(h *harness) {
 		const password = "Käse2026"
@@ -709,6 +773,14 @@ func TestLatin1Client(t *testing.T) {
 		h.Realms = map[string]Realm{"staff": NewRealm(false, Japanese, nil, nil)}
 		state := h.asks("K\xe4se2026", nil, "Schl\xfcssel ??")
 		h.asks("x", state, askCode) // which has no Japanese
+
+		// Without a Message-Authenticator, the password has to be text of that charset.
+		h.as("legacy", ModeChallenge, FirstFactor{Upstream: u}).Latin1 = true
+		request := func(id byte, password string) []byte {
+			return newPacket(codec.CodeAccessRequest, id, password).user("hanako").password(password, secret).b
+		}
+		h.wantReply(legacy, request(201, "K\xe4se2026"), codec.CodeAccessChallenge)
+		h.wantDrop(legacy, request(202, "K\x84se2026"), "legacy", passwordGarbled)
 	})
 }
 
@@ -729,6 +801,17 @@ func TestChallengeOverRADIUS11(t *testing.T) {
 			}
 			ask11(t, conn, ask(uint32(2*i+2), rightCode).add(rfc2865.State_Type, got.Get(rfc2865.State_Type)), want)
 		}
+	})
+}
+
+// Who speaks RADIUS/1.1 is told to ask elsewhere.
+func TestFirstFactorUnavailableOverRADIUS11(t *testing.T) {
+	overTLSInBubble(t, func(h *tlsHarness) {
+		for c := range h.Clients.all {
+			c.Mode, c.FirstFactor = ModeChallenge, FirstFactor{Directory: &fakeDirectory{err: errDown}}
+		}
+		ask11(t, h.dial11(), v11(codec.CodeAccessRequest, 1).user("hanako").add(rfc2865.UserPassword_Type, []byte("x")), codeProtocolError)
+		h.wantCalls(0)
 	})
 }
 

@@ -28,7 +28,7 @@ const (
 // nothing: where another packet is being answered, or the connection ends.
 func (r reason) cause() (c errorCause, ok bool) {
 	switch r {
-	case queueFull, stale, clientTooFast, userTooFast, noDecision, notKept, internalError:
+	case queueFull, stale, clientTooFast, userTooFast, noDecision, firstFactorUnavailable, notKept, internalError:
 		return resourcesUnavailable, true // one for all: a guesser needn't know which
 	case accountingOff:
 		return unsupportedExtension, true

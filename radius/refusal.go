@@ -72,8 +72,9 @@ func (r refusal) Error() string {
 		return "the User-Name is too long for an attribute of the answer"
 	case sameCode:
 		return "the code that was refused just now, by another method"
+	default:
+		return r.ofDialogue()
 	}
-	return r.ofDialogue()
 }
 
 // ofDialogue is the sentence of a refusal after a challenge.
@@ -101,8 +102,9 @@ func (r refusal) ofDialogue() string {
 		return "EAP failed before a code was shown, or after it was accepted: the person's device wants a method that radius.eap in gateway.yaml hasn't, doesn't trust the gateway's certificate, has no TLS 1.2 with RFC 7627, or broke the protocol"
 	case eapBusy:
 		return "there are too many EAP sessions of other clients"
+	default:
+		return string(r)
 	}
-	return string(r)
 }
 
 // logRefusal counts a request that the door rejects, and tells

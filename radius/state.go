@@ -129,7 +129,7 @@ func (s *Server) reopen(r *request, who subject, p *proof) (*progress, error) {
 func (s *Server) unseal(sealed []byte, c *client, who subject) (*progress, error) {
 	plaintext, err := s.States.Open(sealed)
 	if err != nil {
-		return nil, stateForged //nolint:nilerr // why it can't be opened, nobody can say
+		return nil, stateForged
 	}
 	opened, ok := decodeState(plaintext)
 	if !ok {

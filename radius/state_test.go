@@ -208,7 +208,8 @@ func TestStateKeepsAll(t *testing.T) {
 			upstream: []byte("upstream"), class: [][]byte{[]byte("a"), []byte("bc")},
 			ticket: verifier.PINTicket{7, 8, 9}, pin: Secret("4711"), mistakes: 2,
 		},
-		time.UnixMilli(1_800_000_000_123), [ownerLength]byte{1, 2, 3},
+		time.UnixMilli(1_800_000_000_123),
+		[ownerLength]byte{1, 2, 3},
 	}
 	b, err := want.encode()
 	if err != nil || len(b) != stateLength {
