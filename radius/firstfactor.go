@@ -126,7 +126,9 @@ func (f FirstFactor) kind() verifier.FactorKind {
 func (s *Server) checkFactor(ctx context.Context, r *request, at *progress, p *proof, password string, code verifier.Match) (verdict, error) {
 	at.factor.Kind = r.client.FirstFactor.kind()
 	switch f := r.client.FirstFactor; {
-	case !isText([]byte(password)): // nobody's password, and nothing to send on
+	case !isText([]byte(password)), password == "" && f.Directory != nil:
+		// Nobody's password, and nothing to send on: to a directory an empty one
+		// means anybody (RFC 4513 §5.1.2).
 		at.factor.Verdict = verifier.FactorWrong
 	case f.PIN:
 		given, err := s.Gate.CheckPIN(ctx, at.who.realm, at.who.user, verifier.Normalise(password))
@@ -273,11 +275,9 @@ func canBeGroup(g string) bool {
 	return g != "" && len(g) <= verifier.MaxGroup && isText([]byte(g)) && !strings.Contains(g, ",")
 }
 
-// mayBeEmpty reports whether the first password may be: where it isn't looked at,
-// or is another server's to judge.
-func (c *client) mayBeEmpty() bool {
-	return c.Mode == ModeChallenge && c.FirstFactor.none() || c.FirstFactor.Upstream != nil
-}
+// mayBeEmpty reports whether what comes first may be: who has no PIN yet has
+// nothing to type, and it may not be looked at, or be another server's to judge.
+func (c *client) mayBeEmpty() bool { return c.Mode == ModeChallenge || c.FirstFactor.Migrating }
 
 // textOf is value, or nothing if it is no text.
 func textOf(value []byte) string {

@@ -81,10 +81,10 @@ func (g *fakeGate) CheckPIN(_ context.Context, _, _, pin string) (verifier.Facto
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.checked = append(g.checked, pin)
-	switch {
-	case g.pin == "":
+	switch g.pin {
+	case "":
 		return verifier.FactorUnset, nil
-	case g.pin == pin:
+	case pin:
 		return verifier.FactorRight, nil
 	}
 	return verifier.FactorWrong, nil
@@ -136,7 +136,10 @@ func newFakeGate() *fakeGate {
 	return &fakeGate{state: verifier.ServiceInService, digits: len(rightCode), pin: rightPIN}
 }
 
-const rightPIN = "4711"
+const (
+	rightPIN      = "471108159263"
+	rightPassword = "Käse大吟醸2026" // digits at its end, and more octets than letters
+)
 
 var rightTicket = verifier.PINTicket{1, 2, 3}
 
@@ -297,7 +300,7 @@ func (h *harness) checkBooks() {
 			h.t.Errorf("client %s: %v requests, but %v replies and drops", name, in, out)
 		}
 	}
-	for _, s := range []string{secret, rightCode, wrongCode} {
+	for _, s := range []string{secret, rightCode, wrongCode, rightPassword, rightPIN} {
 		if strings.Contains(h.logs.String(), s) {
 			h.t.Errorf("the log has %q in it", s)
 		}

@@ -59,7 +59,7 @@ type progress struct {
 	upstream []byte
 	class    [][]byte           // of the other server's Accept, for ours
 	ticket   verifier.PINTicket // from stagePIN on: lets the person choose a PIN
-	pin      string             // at stagePINAgain
+	pin      Secret             // at stagePINAgain
 	mistakes int                // in choosing a PIN
 }
 

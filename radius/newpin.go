@@ -27,10 +27,10 @@ func (s *Server) newPIN(ctx context.Context, r *request, at *progress, p *proof)
 		if verifier.AllowedPIN(pin) != nil {
 			return at.newPINAgain(promptPINNotAllowed)
 		}
-		at.pin = pin
+		at.pin = Secret(pin)
 		return at.ask(stagePINAgain, promptPINAgain), nil
 	}
-	if pin != at.pin {
+	if pin != string(at.pin) {
 		return at.newPINAgain(promptPINDiffers)
 	}
 	result, err := s.Gate.ChoosePIN(ctx, r.attempt(at, verifier.Typed("")), at.ticket, pin)
@@ -48,7 +48,7 @@ func (s *Server) newPIN(ctx context.Context, r *request, at *progress, p *proof)
 
 // newPINAgain asks anew, and why.
 func (at *progress) newPINAgain(why message) (verdict, error) {
-	at.pin = ""
+	at.pin = nil
 	if at.mistakes++; at.mistakes == maxMistakes {
 		return verdict{}, pinNotChosen
 	}

@@ -68,8 +68,9 @@ func (r refusal) Error() string {
 		return "the User-Name is too long for an attribute of the answer"
 	case sameCode:
 		return "the code that was refused just now, by another method"
+	default:
+		return r.ofDialogue()
 	}
-	return r.ofDialogue()
 }
 
 // ofDialogue is the sentence of a refusal after a challenge.
@@ -89,8 +90,9 @@ func (r refusal) ofDialogue() string {
 		return "the State or Class of the other RADIUS server is too long to be passed through"
 	case pinNotChosen:
 		return "the code was right, but no PIN has been chosen: it was mistyped too often, or the method can't ask for it; the user logs in by PAP, or a clerk sets it (otpgate user pin)"
+	default:
+		return string(r)
 	}
-	return string(r)
 }
 
 // logRefusal counts a request that the door rejects, and tells

@@ -353,7 +353,7 @@ func TestOverflowIsDropped(t *testing.T) {
 
 func TestShutdownFinishesWhatItRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &harness{t: t, conn: newMemConn(), gate: &fakeGate{}, logs: &logBuffer{}}
+		h := &harness{t: t, conn: newMemConn(), gate: newFakeGate(), logs: &logBuffer{}}
 		h.Server = newServer(t, h.gate, h.logs)
 		other := newMemConn()
 		served, stopped := make(chan error, 2), make(chan error, 1)
@@ -416,7 +416,7 @@ func (c lateConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 
 func TestShutdownWaitsForReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t, &fakeGate{}, &logBuffer{})
+		s := newServer(t, newFakeGate(), &logBuffer{})
 		conn := lateConn{newMemConn(), make(chan sent, 1)}
 		conn.last <- sent{vpn, login(1, "a", rightCode)}
 		go func() { _ = s.Serve(conn) }()
@@ -432,7 +432,7 @@ func TestShutdownWaitsForReaders(t *testing.T) {
 
 func TestShutdownOutOfTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &harness{t: t, conn: newMemConn(), gate: &fakeGate{}, logs: &logBuffer{}}
+		h := &harness{t: t, conn: newMemConn(), gate: newFakeGate(), logs: &logBuffer{}}
 		h.Server = newServer(t, h.gate, h.logs)
 		cancelled := make(chan struct{})
 		h.gate.verify = func(ctx context.Context, _ verifier.Attempt) (verifier.Result, error) {
@@ -460,7 +460,7 @@ func TestShutdownOutOfTime(t *testing.T) {
 }
 
 func TestShutdownBeforeServe(t *testing.T) {
-	s := newServer(t, &fakeGate{}, &logBuffer{})
+	s := newServer(t, newFakeGate(), &logBuffer{})
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -468,7 +468,7 @@ func TestShutdownBeforeServe(t *testing.T) {
 
 func TestBrokenSocketEndsServe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t, &fakeGate{}, &logBuffer{})
+		s := newServer(t, newFakeGate(), &logBuffer{})
 		conn := newMemConn()
 		conn.readErr = errors.New("bad file descriptor")
 		start := time.Now()

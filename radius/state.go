@@ -73,9 +73,16 @@ func factorKinds() []verifier.FactorKind {
 	return []verifier.FactorKind{"", verifier.FactorPIN, verifier.FactorLDAP, verifier.FactorRADIUS}
 }
 
+// state is what is sealed.
+type state struct {
+	progress
+	expires time.Time
+	owner   [ownerLength]byte
+}
+
 // fitsState refuses what a State can't hold of another server's answer.
 func (at *progress) fitsState() error {
-	if _, err := at.encode(time.Time{}, [ownerLength]byte{}); err != nil {
+	if _, err := (&state{progress: *at}).encode(); err != nil {
 		return upstreamTooLong
 	}
 	return nil
@@ -83,7 +90,7 @@ func (at *progress) fitsState() error {
 
 // seal is the progress as the value of a State.
 func (s *Server) seal(c *client, at *progress) ([]byte, error) {
-	plaintext, err := at.encode(s.Now().Add(stateHold), owner(c, at.who))
+	plaintext, err := (&state{*at, s.Now().Add(stateHold), owner(c, at.who)}).encode()
 	if err != nil {
 		return nil, fmt.Errorf("%w: encoding a State: %w", internalError, err)
 	}
@@ -104,38 +111,38 @@ func (s *Server) reopen(r *request, who subject, p *proof) (*progress, error) {
 	if !p.isTyped {
 		return nil, methodNotPossible
 	}
-	state := r.packet.Get(rfc2865.State_Type)
-	at, expires, err := s.openState(state, r.client, who)
+	sealed := r.packet.Get(rfc2865.State_Type)
+	at, err := s.unseal(sealed, r.client, who)
 	if err != nil {
 		return nil, err
-	}
-	if !s.Now().Before(expires) {
-		return nil, stateExpired
 	}
 	if at.stage == stageUpstream && r.client.FirstFactor.Upstream == nil {
 		return nil, stateForeign
 	}
-	if !s.answered.take(state, p.typed) {
+	if !s.answered.take(sealed, p.typed) {
 		return nil, stateReplayed
 	}
 	return at, nil
 }
 
-// openState returns what a State holds, whoever made up its octets.
-func (s *Server) openState(state []byte, c *client, who subject) (*progress, time.Time, error) {
-	plaintext, err := s.States.Open(state)
+// unseal returns what a State holds, whoever made up its octets.
+func (s *Server) unseal(sealed []byte, c *client, who subject) (*progress, error) {
+	plaintext, err := s.States.Open(sealed)
 	if err != nil {
-		return nil, time.Time{}, stateForged
+		return nil, stateForged
 	}
-	at, expires, of, ok := decodeState(plaintext)
+	opened, ok := decodeState(plaintext)
 	if !ok {
-		return nil, time.Time{}, stateForged
+		return nil, stateForged
 	}
-	if want := owner(c, who); subtle.ConstantTimeCompare(of[:], want[:]) != 1 {
-		return nil, time.Time{}, stateForeign
+	if want := owner(c, who); subtle.ConstantTimeCompare(opened.owner[:], want[:]) != 1 {
+		return nil, stateForeign
 	}
-	at.who = who
-	return at, expires, nil
+	if !s.Now().Before(opened.expires) {
+		return nil, stateExpired
+	}
+	opened.who = who
+	return &opened.progress, nil
 }
 
 // owner is a digest of whose log-in it is.
@@ -148,25 +155,25 @@ func owner(c *client, who subject) [ownerLength]byte {
 	return [ownerLength]byte(sum[:])
 }
 
-func (at *progress) encode(expires time.Time, of [ownerLength]byte) ([]byte, error) {
+func (st *state) encode() ([]byte, error) {
 	b := cryptobyte.NewFixedBuilder(make([]byte, 0, stateLength))
 	b.AddUint8(stateVersion)
-	b.AddUint8(uint8(at.stage))
-	b.AddUint8(uint8(slices.Index(factorKinds(), at.factor.Kind)))
-	b.AddUint8(uint8(at.factor.Verdict))
+	b.AddUint8(uint8(st.stage))
+	b.AddUint8(uint8(slices.Index(factorKinds(), st.factor.Kind)))
+	b.AddUint8(uint8(st.factor.Verdict))
 	vouches := uint8(0)
-	if at.factor.Vouches {
+	if st.factor.Vouches {
 		vouches = 1
 	}
 	b.AddUint8(vouches)
-	b.AddUint8(uint8(at.mistakes))
-	b.AddUint64(uint64(expires.UnixMilli()))
-	b.AddBytes(of[:])
-	b.AddBytes(at.ticket[:])
-	addBytes(b, []byte(at.pin))
-	addBytes(b, at.upstream)
+	b.AddUint8(uint8(st.mistakes))
+	b.AddUint64(uint64(st.expires.UnixMilli()))
+	b.AddBytes(st.owner[:])
+	b.AddBytes(st.ticket[:])
+	addBytes(b, st.pin)
+	addBytes(b, st.upstream)
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) {
-		for _, class := range at.class {
+		for _, class := range st.class {
 			addBytes(b, class)
 		}
 	})
@@ -181,34 +188,31 @@ func addBytes(b *cryptobyte.Builder, value []byte) {
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(value) })
 }
 
-func decodeState(plaintext []byte) (at *progress, expires time.Time, of [ownerLength]byte, ok bool) {
+// decodeState is the reverse of encode; ok is false for what that can't have made.
+func decodeState(plaintext []byte) (st state, ok bool) {
 	in := cryptobyte.String(plaintext)
-	var version, stageOf, kind, verdictOf, vouches, mistakes uint8
+	var version, stageOf, kind, verdict, vouches, mistakes uint8
 	var millis uint64
-	var ticket verifier.PINTicket
 	var pin, upstream, classes cryptobyte.String
 	kinds := factorKinds()
 	if len(plaintext) != stateLength || !in.ReadUint8(&version) || version != stateVersion ||
-		!in.ReadUint8(&stageOf) || !in.ReadUint8(&kind) || int(kind) >= len(kinds) ||
-		!in.ReadUint8(&verdictOf) || !in.ReadUint8(&vouches) || !in.ReadUint8(&mistakes) ||
-		!in.ReadUint64(&millis) || !in.CopyBytes(of[:]) || !in.CopyBytes(ticket[:]) ||
+		!in.ReadUint8(&stageOf) || stage(stageOf) == stageFirst || stage(stageOf) > stagePINAgain ||
+		!in.ReadUint8(&kind) || int(kind) >= len(kinds) || !in.ReadUint8(&verdict) || !in.ReadUint8(&vouches) ||
+		!in.ReadUint8(&mistakes) || !in.ReadUint64(&millis) || !in.CopyBytes(st.owner[:]) || !in.CopyBytes(st.ticket[:]) ||
 		!in.ReadUint8LengthPrefixed(&pin) || !in.ReadUint8LengthPrefixed(&upstream) || !in.ReadUint8LengthPrefixed(&classes) {
-		return nil, time.Time{}, of, false
+		return st, false
 	}
-	at = &progress{
-		ticket:   ticket,
-		stage:    stage(stageOf),
-		factor:   verifier.FirstFactor{Kind: kinds[kind], Verdict: verifier.FactorVerdict(verdictOf), Vouches: vouches == 1},
-		upstream: upstream, pin: string(pin), mistakes: int(mistakes),
-	}
+	st.stage, st.mistakes, st.expires = stage(stageOf), int(mistakes), time.UnixMilli(int64(millis))
+	st.factor = verifier.FirstFactor{Kind: kinds[kind], Verdict: verifier.FactorVerdict(verdict), Vouches: vouches == 1}
+	st.pin, st.upstream = Secret(pin), upstream
 	for !classes.Empty() {
 		var class cryptobyte.String
 		if !classes.ReadUint8LengthPrefixed(&class) {
-			return nil, time.Time{}, of, false
+			return st, false
 		}
-		at.class = append(at.class, class)
+		st.class = append(st.class, class)
 	}
-	return at, time.UnixMilli(int64(millis)), of, true
+	return st, true
 }
 
 // answeredStates remembers what States were answered with, for as long as they

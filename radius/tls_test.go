@@ -145,7 +145,7 @@ func overTLSInBubble(t *testing.T, f func(*tlsHarness)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ca := newAuthority(t)
-		h := &tlsHarness{&harness{t: t, gate: &fakeGate{}, logs: &logBuffer{}}, newMemListener(), ca}
+		h := &tlsHarness{&harness{t: t, gate: newFakeGate(), logs: &logBuffer{}}, newMemListener(), ca}
 		h.Server = newServer(t, h.gate, h.logs)
 		clients, err := NewClients([]Client{
 			{Name: "vpn", Prefix: netip.MustParsePrefix("192.0.2.0/24"), Secret: Secret(secret), Realm: "staff"},
