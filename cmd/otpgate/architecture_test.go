@@ -19,7 +19,8 @@ import (
 // other, and nobody but cmd imports config. A new package is drawn here first.
 var arrows = map[string][]string{
 	"cmd/otpgate": {
-		"config", "radius", "radius/upstream", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/pages",
+		"config", "radius", "radius/upstream", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/directory",
+		"internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
 	"config": {"radius/dictionary"},
@@ -41,6 +42,7 @@ var arrows = map[string][]string{
 	"internal/store/seal":      {"internal/store"},
 	"internal/store/storetest": {"internal/store"},
 	"internal/audit":           {},
+	"internal/directory":       {},
 
 	"examples/portal":              {"examples/portal/relyingparty"},
 	"examples/portal/relyingparty": {},
