@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := test
 
 # The peers: what nobody here wrote.
-PACKAGES := freeradius freeradius-utils radsecproxy oathtool pskctool openssl slapd chromium fonts-noto-cjk
+PACKAGES := freeradius freeradius-utils eapoltest radsecproxy oathtool pskctool openssl slapd chromium fonts-noto-cjk
 export CI
 
 # The race detector needs a C compiler.

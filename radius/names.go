@@ -22,12 +22,16 @@ func (s *Server) subject(r *request) (subject, error) {
 	if r.count(rfc2865.UserName_Type) != 1 { // RFC 2865 §5.44: 0-1
 		return subject{}, noUserName
 	}
-	who := subject{sent: rfc2865.UserName_GetString(&r.packet)}
-	name := who.sent
-	if r.client.Latin1 {
+	return s.named(r.client, rfc2865.UserName_GetString(&r.packet))
+}
+
+// named returns whom a client means by a name, octet by octet as it was sent.
+func (s *Server) named(c *client, name string) (subject, error) {
+	who := subject{sent: name}
+	if c.Latin1 {
 		name = fromLatin1(name)
 	}
-	who.realm, who.user = r.client.split(name)
+	who.realm, who.user = c.split(name)
 	if s.Realms[who.realm].LowerNames {
 		who.user = strings.ToLower(who.user)
 	}

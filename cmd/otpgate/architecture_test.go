@@ -25,8 +25,10 @@ var arrows = map[string][]string{
 	},
 	"config": {"radius/dictionary"},
 
-	"radius":            {"verifier", "radius/dictionary", "radius/upstream"},
+	"radius":            {"verifier", "radius/dictionary", "radius/eap", "radius/mschap", "radius/upstream"},
 	"radius/dictionary": {},
+	"radius/eap":        {"radius/mschap"},
+	"radius/mschap":     {},
 	"radius/upstream":   {},
 	"oidc":              {"verifier", "internal/store"},
 	"internal/pages":    {"verifier"},
