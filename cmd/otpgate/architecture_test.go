@@ -19,7 +19,7 @@ import (
 // other, and nobody but cmd imports config. A new package is drawn here first.
 var arrows = map[string][]string{
 	"cmd/otpgate": {
-		"config", "radius", "radius/upstream", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/directory",
+		"config", "radius", "radius/eap", "radius/upstream", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/directory",
 		"internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
