@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 )
 
@@ -45,22 +44,7 @@ func checkListen(c *Config, d *decoder) {
 	if l.TLS == nil {
 		return
 	}
-	read := func(key, file string, forbidden fs.FileMode) []byte {
-		if file == "" {
-			return nil
-		}
-		data, err := readFile(file, maxPEM, forbidden)
-		if err != nil {
-			d.fault("listen.tls."+key, "%v", err)
-		}
-		return data
-	}
-	cert, key := read("cert_file", l.TLS.CertFile, anyoneMay), read("key_file", l.TLS.KeyFile, notEveryone)
-	if cert != nil && key != nil {
-		if err := checkCertificate(cert, key, time.Now()); err != nil {
-			d.fault("listen.tls", "%v", err)
-		}
-	}
+	d.certificate("listen.tls", l.TLS.CertFile, l.TLS.KeyFile)
 }
 
 // checkMasterKey looks at who may read the key, if it is there: what it opens
@@ -120,6 +104,8 @@ func checkRadius(c *Config, d *decoder) {
 		}
 	}
 	checkRadiusTLS(c.Radius.TLS, d)
+	checkEAP(c.Radius.EAP, d)
+	checkFirstFactors(&c.Radius, d)
 	checkWaysIn(c, d)
 	names, networks, certificates := d.unique(), d.unique(), d.unique()
 	for i := range c.Radius.Clients {
@@ -141,6 +127,7 @@ func checkRadius(c *Config, d *decoder) {
 			checkRealmOf(c, d, id, path)
 		}
 		checkSecret(c, d, client, at)
+		checkMode(c, d, client, at)
 	}
 	checkAnswers(c, d)
 }
@@ -160,13 +147,13 @@ func checkSecret(c *Config, d *decoder, client *RadiusClient, at string) {
 	case !d.has(file) && !d.has(env):
 		d.fault(at, "has no secret: give secret_file, the path of a file, or secret_env, the name of an environment variable")
 	case client.SecretEnv != "":
-		secret, err := envSecret(client.SecretEnv)
+		secret, err := envSecret(client.SecretEnv, sharedSecret)
 		if err != nil {
 			d.fault(env, "%v", err)
 		}
 		client.Secret = secret
 	case client.SecretFile != "":
-		secret, err := readSecret(client.SecretFile)
+		secret, err := readSecret(client.SecretFile, sharedSecret)
 		if errors.Is(err, fs.ErrNotExist) && c.firstStartMakes(client.SecretFile) {
 			client.secretToMake = true
 			return

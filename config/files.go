@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -62,6 +63,68 @@ func readFile(path string, limit int64, forbidden fs.FileMode) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
 	return data, nil
+}
+
+// pem reads the file of public certificates, or of a private key, that stands at
+// path; nil if there is none, or with the fault recorded.
+func (d *decoder) pem(path, file string, forbidden fs.FileMode) []byte {
+	if file == "" {
+		return nil
+	}
+	data, err := readFile(file, maxPEM, forbidden)
+	if err != nil {
+		d.fault(path, "%v", err)
+	}
+	return data
+}
+
+// certificate checks the files of a certificate and its key, cert_file and
+// key_file at path.
+func (d *decoder) certificate(path, certFile, keyFile string) {
+	cert, key := d.pem(path+".cert_file", certFile, anyoneMay), d.pem(path+".key_file", keyFile, notEveryone)
+	if cert == nil || key == nil {
+		return
+	}
+	if err := checkCertificate(cert, key, time.Now()); err != nil {
+		d.fault(path, "%v", err)
+	}
+}
+
+// authorities returns the certificates in the file at path.
+func (d *decoder) authorities(path, file string) []*x509.Certificate {
+	data := d.pem(path, file, anyoneMay)
+	if data == nil {
+		return nil
+	}
+	certs, err := parseCertificates(data)
+	if err != nil {
+		d.fault(path, "%s %v", file, err)
+	}
+	return certs
+}
+
+// parseCertificates reads PEM blocks, all of which must be certificates: one that
+// is passed over would be missed only when a peer is refused.
+func parseCertificates(data []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("holds something other than certificates (%s)", clip(block.Type))
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("holds a damaged certificate: %w", err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")
+	}
+	return certs, nil
 }
 
 // readKeySet reads a JWK Set and returns those of its keys that can verify a

@@ -249,7 +249,7 @@ oidc:
 			`17:29: radius.clients[0].address: 10.0.0.1/8 is an address inside a network: write 10.0.0.0/8 for the network or 10.0.0.1 for the one machine`,
 			`17:53: radius.clients[0].secret_env: must be the name of an environment variable, never the secret itself, not "s3cret!"`,
 			`17:71: radius.clients[0].realm: must be text, not empty`,
-			`17:80: radius.clients[0].mode: must be otp, not "chap"`,
+			`17:80: radius.clients[0].mode: must be otp, password+otp or challenge, not "chap"`,
 			`17:117: radius.clients[0].require_message_authenticator: must be true or false, not the text "no"`,
 			`19:11: oidc.issuer: must be https:// and a host, with no path and no slash at the end, such as https://otp.bank.example, not "https://otp.example/"`,
 			`20:12: oidc.clients: must be a list, not the number 5`,

@@ -1,13 +1,8 @@
 package config
 
 import (
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -24,53 +19,8 @@ func checkRadiusTLS(t *RadiusTLS, d *decoder) {
 			addresses(a, fmt.Sprintf("%s.listen[%d]", at, i))
 		}
 	}
-	read := func(key, file string, forbidden fs.FileMode) []byte {
-		if file == "" {
-			return nil
-		}
-		data, err := readFile(file, maxPEM, forbidden)
-		if err != nil {
-			d.fault(at+"."+key, "%v", err)
-		}
-		return data
-	}
-	cert, key := read("cert_file", t.CertFile, anyoneMay), read("key_file", t.KeyFile, notEveryone)
-	if cert != nil && key != nil {
-		if err := checkCertificate(cert, key, time.Now()); err != nil {
-			d.fault(at, "%v", err)
-		}
-	}
-	if roots := read("ca_file", t.CAFile, anyoneMay); roots != nil {
-		cas, err := parseCertificates(roots)
-		if err != nil {
-			d.fault(at+".ca_file", "%s %v", t.CAFile, err)
-		}
-		t.CAs = cas
-	}
-}
-
-// parseCertificates reads PEM blocks, all of which must be certificates: one that
-// is passed over would be missed only when a client is refused.
-func parseCertificates(data []byte) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("holds something other than certificates (%s)", clip(block.Type))
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("holds a damaged certificate: %w", err)
-		}
-		certs = append(certs, cert)
-	}
-	if len(certs) == 0 {
-		return nil, errors.New("holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")
-	}
-	return certs, nil
+	d.certificate(at, t.CertFile, t.KeyFile)
+	t.CAs = d.authorities(at+".ca_file", t.CAFile)
 }
 
 // checkWaysIn finds clients that have nowhere to ask.

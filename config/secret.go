@@ -108,14 +108,35 @@ func CreateSecret(path string) (Secret, error) {
 	return NewSecret([]byte(text)), nil
 }
 
+// kind is what a secret has to be besides a line of text: it returns what is
+// wrong with one, in words that follow where it stands.
+type kind func(text string) error
+
+// sharedSecret is a secret shared over RADIUS.
+func sharedSecret(text string) error {
+	if len(text) < minSecret {
+		return fmt.Errorf("holds a secret of %d characters; %d are needed (RFC 2865): %s",
+			len(text), minSecret, howToMakeSecret)
+	}
+	return nil
+}
+
+// password is one that another system has chosen.
+func password(text string) error {
+	if text == "" {
+		return errors.New("is empty")
+	}
+	return nil
+}
+
 // readSecret reads the secret in a file. Errors are sentences for the person
 // who edits gateway.yaml; errors.Is finds fs.ErrNotExist.
-func readSecret(path string) (Secret, error) {
+func readSecret(path string, is kind) (Secret, error) {
 	data, err := readFile(path, maxSecret, ownerOnly)
 	if err != nil {
 		return Secret{}, err
 	}
-	secret, err := newSecretFrom(data)
+	secret, err := newSecretFrom(data, is)
 	if err != nil {
 		return Secret{}, fmt.Errorf("%s %w", path, err)
 	}
@@ -123,7 +144,7 @@ func readSecret(path string) (Secret, error) {
 }
 
 // envSecret reads the secret in an environment variable.
-func envSecret(name string) (Secret, error) {
+func envSecret(name string, is kind) (Secret, error) {
 	value, set := os.LookupEnv(name)
 	if !set {
 		return Secret{}, fmt.Errorf("the environment variable %s isn't set", name)
@@ -131,7 +152,7 @@ func envSecret(name string) (Secret, error) {
 	if len(value) > maxSecret {
 		return Secret{}, fmt.Errorf("the environment variable %s holds more than %d bytes", name, maxSecret)
 	}
-	secret, err := newSecretFrom([]byte(value))
+	secret, err := newSecretFrom([]byte(value), is)
 	if err != nil {
 		return Secret{}, fmt.Errorf("the environment variable %s %w", name, err)
 	}
@@ -140,16 +161,16 @@ func envSecret(name string) (Secret, error) {
 
 // newSecretFrom checks a secret. The line break that editors and openssl put
 // at the end of a file isn't part of it.
-func newSecretFrom(data []byte) (Secret, error) {
+func newSecretFrom(data []byte, is kind) (Secret, error) {
 	text := strings.TrimRight(string(data), "\r\n")
 	switch {
 	case strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text):
 		return Secret{}, errors.New("holds something other than one line of text")
 	case strings.TrimSpace(text) != text:
 		return Secret{}, errors.New("begins or ends with a space: gear would trip over it")
-	case len(text) < minSecret:
-		return Secret{}, fmt.Errorf("holds a secret of %d characters; %d are needed (RFC 2865): %s",
-			len(text), minSecret, howToMakeSecret)
+	}
+	if err := is(text); err != nil {
+		return Secret{}, err
 	}
 	return NewSecret([]byte(text)), nil
 }

@@ -135,6 +135,11 @@ type Realm struct {
 	// somebody into groups; names are compared letter by letter.
 	Groups ReplyByGroup `yaml:"groups"`
 
+	// What RADIUS asks people in, where gear shows it: for the code, the next code,
+	// a new PIN. ja: Japanese, but English to a client with charset latin-1; en:
+	// English. Default: ja.
+	Language string `yaml:"language" jsonschema:"enum=ja,enum=en,default=ja"`
+
 	// The customers' confirmation cards. {} is a card with all defaults. Left
 	// out: the realm has none.
 	Card *Card `yaml:"card"`
@@ -237,6 +242,14 @@ type Radius struct {
 	// none.
 	TLS *RadiusTLS `yaml:"tls"`
 
+	// EAP, for clients that ask by it. Left out: off, and who asks by EAP is
+	// rejected.
+	EAP *RadiusEAP `yaml:"eap"`
+
+	// Where passwords are checked that people show besides their codes, at most
+	// 32 places. A client names one of them in first_factor. Left out: none.
+	FirstFactors []FirstFactor `yaml:"first_factors" jsonschema:"nullable,maxItems=32"`
+
 	// Who may ask. A packet from anywhere else is dropped. Left out: nobody.
 	Clients []RadiusClient `yaml:"clients" jsonschema:"nullable"`
 }
@@ -261,6 +274,135 @@ type RadiusTLS struct {
 
 	// CAs are the certificates in ca_file.
 	CAs []*x509.Certificate `yaml:"-"`
+}
+
+// RadiusEAP is the methods of EAP (RFC 3748) that are offered.
+type RadiusEAP struct {
+	// The methods, in the order in which they are offered, each once. ttls: inner
+	// PAP, GTC or MSCHAPv2; peap: inner GTC or MSCHAPv2. Both hide in TLS what is
+	// typed, and need the certificate. gtc: the typed text as it is; mschapv2: the
+	// code alone. Both of these are for gear that asks inside a tunnel of its own,
+	// such as IKEv2. Left out: ttls, peap.
+	Methods []string `yaml:"methods" jsonschema:"nullable,minItems=1,maxItems=4,enum=ttls,enum=peap,enum=gtc,enum=mschapv2"`
+
+	// File of the certificate that ttls and peap show to people's devices, and its
+	// intermediates, PEM, its own first. The devices must be told to check it.
+	CertFile string `yaml:"cert_file" jsonschema:"format=path,minLength=1"`
+
+	// File of that certificate's private key, PEM, not readable by everyone.
+	KeyFile string `yaml:"key_file" jsonschema:"format=path,minLength=1"`
+}
+
+// FirstFactor is a place where passwords are checked: either ldap or radius.
+type FirstFactor struct {
+	// What clients call it in first_factor: at most 64 letters, digits, dots,
+	// hyphens and underscores. none and pin are taken.
+	Name string `yaml:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64" must:"be letters, digits, dots, hyphens and underscores"`
+
+	// A directory, such as Active Directory or OpenLDAP.
+	LDAP *LDAPFactor `yaml:"ldap" jsonschema:"oneof_required=ldap"`
+
+	// Another RADIUS server, such as that of the tokens that people had before.
+	Radius *RadiusFactor `yaml:"radius" jsonschema:"oneof_required=radius"`
+}
+
+// LDAPFactor is a directory that a person's password is checked at, by a bind.
+// The person is found by user_dn, or else by base_dn and filter. A search, for
+// people or for groups, needs bind_dn and its password.
+type LDAPFactor struct {
+	// The directory's servers, asked in this order: ldaps://HOST, or ldap://HOST,
+	// which must do StartTLS before anything is said. :PORT may follow. 1 to 8.
+	// HOST stands in the server's certificate.
+	Servers []string `yaml:"servers" jsonschema:"required,minItems=1,maxItems=8,pattern=^ldaps?://[^/?#@ ]+$,maxLength=300" must:"be ldaps://HOST, or ldap://HOST for StartTLS, such as ldaps://dc1.bank.example"`
+
+	// File of the certificates, PEM, of the authorities that the servers'
+	// certificates come from. Left out: those that the machine trusts.
+	CAFile string `yaml:"ca_file" jsonschema:"format=path,minLength=1"`
+
+	// Distinguished name of the account that searches are made as.
+	BindDN string `yaml:"bind_dn" jsonschema:"minLength=1,maxLength=1000"`
+
+	// File of that account's password, readable by the daemon's user alone (mode
+	// 0600).
+	BindPasswordFile string `yaml:"bind_password_file" jsonschema:"format=path,minLength=1"`
+
+	// Environment variable that holds that account's password.
+	BindPasswordEnv string `yaml:"bind_password_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$" must:"be the name of an environment variable, never the password itself"`
+
+	// The person's distinguished name, where it can be made from the user name:
+	// uid={user},ou=people,dc=bank,dc=example. {user} is escaped.
+	UserDN string `yaml:"user_dn" jsonschema:"minLength=1,maxLength=1000"`
+
+	// Where the search for a person begins, with all that is below.
+	BaseDN string `yaml:"base_dn" jsonschema:"minLength=1,maxLength=1000"`
+
+	// What finds the person, and nobody else: (sAMAccountName={user}). {user} is
+	// escaped.
+	Filter string `yaml:"filter" jsonschema:"minLength=1,maxLength=1000"`
+
+	// Where a person's groups are. They are added to those of otpgate user groups.
+	// Left out: none are looked for.
+	Groups *LDAPGroups `yaml:"groups"`
+
+	// How long a check may take, over all servers, 0.2s to 3s: gear gives up
+	// after 3 s. Default: 2s.
+	Timeout time.Duration `yaml:"timeout" jsonschema:"minimum=0.2s,maximum=3s,default=2s"`
+
+	// CAs are the certificates in ca_file; none: those that the machine trusts.
+	CAs []*x509.Certificate `yaml:"-"`
+	// BindPassword is what bind_password_file or bind_password_env holds.
+	BindPassword Secret `yaml:"-"`
+}
+
+// LDAPGroups is where a person's groups are: either attribute, or base_dn and
+// filter. A group is called by the first value in its distinguished name: vpn of
+// cn=vpn,ou=groups,dc=bank,dc=example.
+type LDAPGroups struct {
+	// Attribute of the person's entry that holds the groups' distinguished names:
+	// memberOf.
+	Attribute string `yaml:"attribute" jsonschema:"pattern=^[A-Za-z][A-Za-z0-9;-]*$,maxLength=100,oneof_required=attribute" must:"be the name of an attribute, such as memberOf"`
+
+	// Where the search for groups begins, with all that is below.
+	BaseDN string `yaml:"base_dn" jsonschema:"minLength=1,maxLength=1000,oneof_required=search"`
+
+	// What finds the person's groups: (member={dn}) or (memberUid={user}), both
+	// escaped.
+	Filter string `yaml:"filter" jsonschema:"minLength=1,maxLength=1000,oneof_required=search"`
+}
+
+// RadiusFactor is another RADIUS server that is asked by PAP, and whose challenges
+// are passed on.
+type RadiusFactor struct {
+	// The server, and those that stand in for it, asked in this order: addresses
+	// with ports, such as 192.0.2.10:1812 or "[2001:db8::10]:1812". 1 to 8. One is
+	// asked after a third of the time-out in which the one before was silent.
+	Servers []string `yaml:"servers" jsonschema:"required,minItems=1,maxItems=8,pattern=^([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]+$,maxLength=60" must:"be an address and a port, such as 192.0.2.10:1812 or [2001:db8::10]:1812; a name could mean another machine tomorrow"`
+
+	// File of the secret shared with them, readable by the daemon's user alone
+	// (mode 0600).
+	SecretFile string `yaml:"secret_file" jsonschema:"format=path,minLength=1,oneof_required=secret_file"`
+
+	// Environment variable that holds the shared secret.
+	SecretEnv string `yaml:"secret_env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$,oneof_required=secret_env" must:"be the name of an environment variable, never the secret itself"`
+
+	// How long the answer may take, over all servers, 0.2s to 3s: gear gives up
+	// after 3 s. Default: 2.5s.
+	Timeout time.Duration `yaml:"timeout" jsonschema:"minimum=0.2s,maximum=3s,default=2.5s"`
+
+	// Whether people who have no token in service here pass by that server's answer
+	// alone: for the time in which they move here one by one. Each such log-in
+	// stands in the audit log. Default: false.
+	Migrating bool `yaml:"migrating" jsonschema:"default=false"`
+
+	// Whether a reply without Message-Authenticator is dropped. false only for an
+	// old server that can't send it: it is open to BlastRADIUS (CVE-2024-3596).
+	// Default: true.
+	RequireMessageAuthenticator bool `yaml:"require_message_authenticator" jsonschema:"default=true"`
+
+	// Addresses are those of servers.
+	Addresses []netip.AddrPort `yaml:"-"`
+	// Secret is what secret_file or secret_env holds.
+	Secret Secret `yaml:"-"`
 }
 
 // ClientCertificate is by what a RADIUS client's certificate is known: one of
@@ -323,9 +465,21 @@ type RadiusClient struct {
 	// of Cisco, Citrix, F5, Fortinet, Juniper, Microsoft, Mikrotik and Palo Alto.
 	Reply Reply `yaml:"reply"`
 
-	// What stands in the password field. otp: the one-time code alone.
-	// Default: otp.
-	Mode string `yaml:"mode" jsonschema:"enum=otp,default=otp"`
+	// What people type, and when. otp: the one-time code alone. password+otp: the
+	// first factor and the code, in one field. challenge: the first factor, and the
+	// code when they are asked for it. A challenge comes whether the first factor
+	// was right or not. Default: otp.
+	Mode string `yaml:"mode" jsonschema:"enum=otp,enum=password+otp,enum=challenge,default=otp"`
+
+	// What people show besides the code. none; pin: a PIN of the gateway's own,
+	// which a clerk sets (otpgate user pin), or the person at the first log-in; or
+	// the name of one of radius.first_factors. With mode otp it is none, or a
+	// radius one that is migrating. Default: none.
+	FirstFactor string `yaml:"first_factor" jsonschema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64,default=none" must:"be none, pin, or the name of one of radius.first_factors"`
+
+	// Where the code stands in mode password+otp. last: behind the password; first:
+	// before it. Default: last.
+	CodePosition string `yaml:"code_position" jsonschema:"enum=last,enum=first,default=last"`
 
 	// Whether a request without Message-Authenticator is dropped. false only
 	// for old gear that can't send it: it is open to BlastRADIUS

@@ -19,7 +19,8 @@ import (
 // other, and nobody but cmd imports config. A new package is drawn here first.
 var arrows = map[string][]string{
 	"cmd/otpgate": {
-		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/durable", "internal/pages", "internal/directory", "radius/upstream",
+		"config", "radius", "radius/eap", "radius/upstream", "oidc", "verifier", "verifier/otp",
+		"internal/admin", "internal/audit", "internal/directory", "internal/durable", "internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
 	"config": {"radius/dictionary", "internal/durable"},

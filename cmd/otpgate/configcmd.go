@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"otpgate/config"
 )
@@ -23,6 +26,12 @@ func (c configCheckCmd) Run(term terminal) error {
 	if err != nil {
 		return err
 	}
+	// What only the door to a directory knows of filters and names.
+	factors, err := newFirstFactors(cfg, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	factors.close()
 	fmt.Fprintf(term.out, "%s: no faults; %s, %s, %s\n", c.Config,
 		count(len(cfg.Realms), "realm"), count(len(cfg.Radius.Clients), "RADIUS client"), count(len(cfg.OIDC.Clients), "OIDC client"))
 	for _, file := range cfg.SecretsToMake() {

@@ -50,6 +50,7 @@ type gateway struct {
 		certificate tls.Certificate
 		roots       *x509.CertPool
 	}
+	factors  firstFactors
 	operator *admin.Server
 	rotation *seal.Rotation
 	public   http.Handler // OIDC and pages
@@ -97,6 +98,10 @@ func (g *gateway) run(ctx context.Context) error {
 		g.rotation.Run(stop)
 		return nil
 	})
+	parts.Go(func() error {
+		g.factors.watch(stop, g.log)
+		return nil
+	})
 	for _, conn := range g.sockets.udp {
 		parts.Go(func() error { return g.radius.Serve(conn) })
 	}
@@ -107,7 +112,9 @@ func (g *gateway) run(ctx context.Context) error {
 		<-stop.Done()
 		return g.stopRadius(context.WithoutCancel(stop))
 	})
-	return errors.Join(parts.Wait(), g.data.close())
+	err := parts.Wait()
+	g.factors.close()
+	return errors.Join(err, g.data.close())
 }
 
 // stopRadius answers what was received, within grace.
@@ -124,6 +131,7 @@ func (g *gateway) stopRadius(ctx context.Context) error {
 
 // close closes what open has opened, for a gateway that never ran.
 func (g *gateway) close() error {
+	g.factors.close()
 	var errs []error
 	if g.admin != nil {
 		errs = append(errs, g.admin.Close())

@@ -34,20 +34,9 @@ func (g *gateway) wire(ctx context.Context) error {
 	g.rotation = g.newRotation()
 	g.operator.Keys, g.operator.Backups = keys{g.rotation}, g.newBackups()
 
-	clients, err := radius.NewClients(radiusClients(g.cfg))
-	if err != nil {
-		return &usageError{err.Error(), ""}
+	if err := g.wireRadius(gate); err != nil {
+		return err
 	}
-	if t := g.cfg.Radius.TLS; t != nil {
-		if g.radsec.certificate, g.radsec.roots, err = radiusTLS(t); err != nil {
-			return &usageError{"radius.tls: " + err.Error(), ""}
-		}
-	}
-	g.radius = &radius.Server{
-		Clients: clients, Realms: radiusRealms(g.cfg), Gate: gate, Log: g.log, Metrics: radius.NewMetrics(g.metrics), Now: time.Now,
-		AccountLog: accountLog{g.data.audit},
-	}
-	g.operator.Radius = seenRadius{g.radius}
 
 	customer := &pages.Pages{Gate: gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
 	provider, err := oidc.New(ctx, oidc.Config{
@@ -71,6 +60,36 @@ func (g *gateway) wire(ctx context.Context) error {
 	provider.Mount(mux)
 	customer.Mount(mux)
 	g.public = mux
+	return nil
+}
+
+// statesUse names the keys that a RADIUS State is sealed under, and the layout of
+// what is sealed.
+const statesUse = "otpgate RADIUS State, version 1"
+
+// wireRadius makes the RADIUS door.
+func (g *gateway) wireRadius(gate *verifier.Verifier) (err error) {
+	if g.factors, err = newFirstFactors(g.cfg, g.metrics, g.log); err != nil {
+		return err
+	}
+	clients, err := radius.NewClients(radiusClients(g.cfg, g.factors.byName))
+	if err != nil {
+		return &usageError{err.Error(), ""}
+	}
+	if t := g.cfg.Radius.TLS; t != nil {
+		if g.radsec.certificate, g.radsec.roots, err = radiusTLS(t); err != nil {
+			return &usageError{"radius.tls: " + err.Error(), ""}
+		}
+	}
+	offered, err := radiusEAP(g.cfg.Radius.EAP)
+	if err != nil {
+		return &usageError{"radius.eap: " + err.Error(), ""}
+	}
+	g.radius = &radius.Server{
+		Clients: clients, Realms: radiusRealms(g.cfg), Gate: gate, States: g.data.seal.Envelope(statesUse), EAP: offered,
+		Log: g.log, Metrics: radius.NewMetrics(g.metrics), Now: time.Now, AccountLog: accountLog{g.data.audit},
+	}
+	g.operator.Radius = seenRadius{g.radius}
 	return nil
 }
 
@@ -169,17 +188,19 @@ const lowerNames = "lower"
 func radiusRealms(cfg *config.Config) map[string]radius.Realm {
 	realms := map[string]radius.Realm{}
 	for _, r := range cfg.Realms {
-		realms[r.ID] = radius.NewRealm(r.UserNames == lowerNames, radius.Japanese, r.RadiusReply, r.Groups)
+		realms[r.ID] = radius.NewRealm(r.UserNames == lowerNames, radius.Language(r.Language), r.RadiusReply, r.Groups)
 	}
 	return realms
 }
 
-func radiusClients(cfg *config.Config) []radius.Client {
+func radiusClients(cfg *config.Config, factors map[string]radius.FirstFactor) []radius.Client {
+	modes := map[string]radius.Mode{"otp": radius.ModeOTP, "password+otp": radius.ModePasswordOTP, "challenge": radius.ModeChallenge}
 	var clients []radius.Client
 	for _, c := range cfg.Radius.Clients {
 		clients = append(clients, radius.Client{
 			Name: c.Name, Prefix: c.Address, Secret: c.Secret.Bytes(), Realm: c.Realm, OtherRealms: c.Realms,
 			Latin1: c.Charset == "latin-1", Reply: c.Reply,
+			Mode: modes[c.Mode], CodeFirst: c.CodePosition == "first", FirstFactor: factors[c.FirstFactor],
 			RequireMessageAuthenticator: c.RequireMessageAuthenticator, Rate: c.Rate, Accounting: c.Accounting,
 			Certificate: radiusCertificate(c.Certificate),
 		})

@@ -11,6 +11,7 @@
 // in the place it was made for: copied to another user's record it is refused.
 //
 //	box.go     sealing and opening
+//	derive.go  the same for what isn't stored: it leaves, and comes back soon
 //	keys.go    the records of the data keys
 //	master.go  the master key's file; what else can wrap a key (a PKCS#11 token,
 //	           a key service) implements Wrapper
@@ -44,6 +45,8 @@ package seal
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -74,8 +77,14 @@ type Box struct {
 
 // ring is a set of data keys. It is never changed, only replaced.
 type ring struct {
-	keys   map[uint32]cipher.AEAD
+	keys   map[uint32]dataKey
 	newest uint32
+}
+
+// dataKey is one data key, as far as it is needed.
+type dataKey struct {
+	cipher.AEAD        // for records
+	root        []byte // that the keys for what isn't stored are derived from
 }
 
 // Seal returns plaintext sealed for the record under recordKey. Two purposes
@@ -130,16 +139,16 @@ func (b *Box) Frozen() *Box {
 }
 
 // add takes a data key in, which seals from now on.
-func (b *Box) add(number uint32, aead cipher.AEAD) {
+func (b *Box) add(number uint32, key dataKey) {
 	keys := maps.Clone(b.ring.Load().keys)
-	keys[number] = aead
+	keys[number] = key
 	b.ring.Store(&ring{keys, number})
 }
 
 // forget drops all data keys but the one that seals.
 func (b *Box) forget() {
 	r := b.ring.Load()
-	b.ring.Store(&ring{map[uint32]cipher.AEAD{r.newest: r.keys[r.newest]}, r.newest})
+	b.ring.Store(&ring{map[uint32]dataKey{r.newest: r.keys[r.newest]}, r.newest})
 }
 
 const boxRedacted = "seal.Box(redacted)"
@@ -154,6 +163,15 @@ func (*Box) LogValue() slog.Value { return slog.StringValue(boxRedacted) }
 func associated(recordKey, purpose string) []byte {
 	data := binary.BigEndian.AppendUint32(nil, uint32(len(recordKey)))
 	return append(append(data, recordKey...), purpose...)
+}
+
+func newKey(key []byte) (dataKey, error) {
+	aead, err := newAEAD(key)
+	if err != nil {
+		return dataKey{}, err
+	}
+	root, err := hkdf.Extract(sha256.New, key, nil) // RFC 5869 §2.2
+	return dataKey{aead, root}, err
 }
 
 // newAEAD returns AES-256-GCM that makes and carries its own random nonces: good

@@ -2,7 +2,6 @@ package seal
 
 import (
 	"context"
-	"crypto/cipher"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -58,7 +57,7 @@ func Open(ctx context.Context, records store.Records, master Wrapper) (*Box, err
 	if err != nil {
 		return nil, fmt.Errorf("data keys: %w", err)
 	}
-	keys := &ring{keys: make(map[uint32]cipher.AEAD, len(stored))}
+	keys := &ring{keys: make(map[uint32]dataKey, len(stored))}
 	for recordKey, k := range stored {
 		number, err := keyNumber(recordKey)
 		if err != nil || k.V != 1 {
@@ -68,7 +67,7 @@ func Open(ctx context.Context, records store.Records, master Wrapper) (*Box, err
 		if err != nil {
 			return nil, err
 		}
-		if keys.keys[number], err = newAEAD(key); err != nil {
+		if keys.keys[number], err = newKey(key); err != nil {
 			return nil, fmt.Errorf("data key %d: %w", number, err)
 		}
 		keys.newest = max(keys.newest, number)
@@ -79,16 +78,16 @@ func Open(ctx context.Context, records store.Records, master Wrapper) (*Box, err
 }
 
 // newDataKey makes a data key and its record's value.
-func newDataKey(number uint32, master Wrapper) (cipher.AEAD, []byte, error) {
+func newDataKey(number uint32, master Wrapper) (dataKey, []byte, error) {
 	key := make([]byte, keyBytes)
 	rand.Read(key) // never fails: the program ends instead
 	defer clear(key)
 	value, err := wrap(key, recordKeyOf(number), master)
 	if err != nil {
-		return nil, nil, err
+		return dataKey{}, nil, err
 	}
-	aead, err := newAEAD(key)
-	return aead, value, err
+	made, err := newKey(key)
+	return made, value, err
 }
 
 // rewrap returns the value of a data key's record, moved from one master key to

@@ -2,7 +2,6 @@ package seal
 
 import (
 	"context"
-	"crypto/cipher"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,7 +143,7 @@ func (r *Rotation) begin(ctx context.Context, by string, next Wrapper, what stri
 		master = next
 	}
 	number := r.status.Newest + 1
-	aead, value, err := newDataKey(number, master)
+	key, value, err := newDataKey(number, master)
 	if err != nil {
 		return err
 	}
@@ -159,13 +158,13 @@ func (r *Rotation) begin(ctx context.Context, by string, next Wrapper, what stri
 	if err != nil {
 		return err
 	}
-	r.turn(number, aead, master)
+	r.turn(number, key, master)
 	return r.Note(context.WithoutCancel(ctx), by, "key.rotate", fmt.Sprintf("%s: %d", what, number))
 }
 
 // turn follows the commit of a new data key. It is called with mu held.
-func (r *Rotation) turn(number uint32, aead cipher.AEAD, master Wrapper) {
-	r.Box.add(number, aead)
+func (r *Rotation) turn(number uint32, key dataKey, master Wrapper) {
+	r.Box.add(number, key)
 	r.Master, r.begun = master, true
 	r.status.Old = append(r.status.Old, r.status.Newest)
 	r.status.Phase, r.status.Newest = Resealing, number

@@ -130,6 +130,8 @@ func TestRotation(t *testing.T) {
 		s.put(t, 0, n)
 		late := store.Key("secret", "late")
 		old := s.box.Seal(late, "p", []byte(late))
+		envelope := s.box.Envelope("a use")
+		underWay := envelope.Seal([]byte("x"))
 		stop := s.run(t)
 		defer stop()
 		if err := s.Start(t.Context(), "hanako"); err != nil {
@@ -164,7 +166,16 @@ func TestRotation(t *testing.T) {
 		if _, err := s.box.Open(late, "p", old); err != nil {
 			t.Errorf("just after the end: %v", err)
 		}
+		if _, err := envelope.Open(underWay); err != nil {
+			t.Errorf("what is under way, longer than Settle after it was sealed: %v", err)
+		}
 		time.Sleep(Settle)
+		if _, err := envelope.Open(underWay); !errors.Is(err, ErrSealed) {
+			t.Errorf("the key derived from the old one is still in memory: %v", err)
+		}
+		if _, err := envelope.Open(envelope.Seal([]byte("x"))); err != nil {
+			t.Errorf("under the new key: %v", err)
+		}
 		if _, err := s.box.Open(late, "p", old); !errors.Is(err, ErrSealed) {
 			t.Errorf("the old key is still in memory: %v", err)
 		}
