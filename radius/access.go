@@ -9,6 +9,7 @@ import (
 
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
+	"layeh.com/radius/rfc2869"
 
 	"otpgate/radius/dictionary"
 )
@@ -69,6 +70,9 @@ func (s *Server) answerOnce(req *request) ([]byte, error) {
 
 // decide takes one step of a log-in.
 func (s *Server) decide(req *request) ([]byte, error) {
+	if s.EAP != nil && req.has(rfc2869.EAPMessage_Type) {
+		return s.decideEAP(req)
+	}
 	at, proof, err := s.resume(req)
 	if err != nil {
 		s.logRefusal(req.datagram, err)
@@ -124,6 +128,11 @@ func (s *Server) admit(r *request, at *progress, p *proof, v verdict) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
+	return s.grant(r, at, v, attributes)
+}
+
+// grant is the Access-Accept with what the method has it carry, and the rest.
+func (s *Server) grant(r *request, at *progress, v verdict, attributes codec.Attributes) ([]byte, error) {
 	person := dictionary.Person{User: at.who.user, Realm: at.who.realm, Groups: v.groups}
 	attributes = append(attributes, s.answer(r.client, person)...)
 	for _, class := range at.class {

@@ -36,6 +36,9 @@ func (s *Server) fits(r *request, who subject, p *proof) error {
 	if p.ms != nil {
 		octets += msCHAPv2SuccessLength
 	}
+	if p.method == methodEAP {
+		octets += eapSuccessLength
+	}
 	if r.client.FirstFactor.Upstream != nil {
 		octets += maxPassedThrough
 	}

@@ -12,6 +12,7 @@ import (
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 
+	"otpgate/radius/mschap"
 	"otpgate/verifier"
 )
 
@@ -68,7 +69,8 @@ func benchmarkHandle(b *testing.B, show func(p *packet, user string) *packet) {
 // code for a token that was never used has some 750 of them.
 func BenchmarkMatch(b *testing.B) {
 	pap := verifier.Typed(wrongCode)
-	for name, match := range map[string]verifier.Match{"PAP": pap, "CHAP": (&chap{challenge: make([]byte, 16)}).match, "MS-CHAPv2": (&msCHAPv2{}).match} {
+	response := mschap.NewResponse([mschap.ChallengeLength]byte{}, [mschap.ChallengeLength]byte{}, "", [mschap.NTResponseLength]byte{})
+	for name, match := range map[string]verifier.Match{"PAP": pap, "CHAP": (&chap{challenge: make([]byte, 16)}).match, "MS-CHAPv2": response.Match} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -7,7 +7,6 @@ import (
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/md5"
-	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -24,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	codec "layeh.com/radius"
+	"layeh.com/radius/rfc2759"
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2869"
 
@@ -452,10 +452,12 @@ func (p *packet) msCHAPv2(name, code string) *packet {
 }
 
 func (p *packet) msCHAPv2To(authenticator, peer []byte, name, code string) *packet {
-	hash := sha1.Sum([]byte(string(peer) + string(authenticator) + name))
-	nt := challengeResponse([8]byte(hash[:8]), ntPasswordHash(code)) // by RFC 2759 §9.2, see TestMSCHAPv2OfRFC2759
+	nt, err := rfc2759.GenerateNTResponse(authenticator, peer, []byte(name), []byte(code))
+	if err != nil {
+		panic(err)
+	}
 	value := append([]byte{msCHAPIdentifier, 0}, peer...)
-	value = append(append(value, make([]byte, 8)...), nt[:]...)
+	value = append(append(value, make([]byte, 8)...), nt...)
 	return p.microsoft(msCHAPChallenge, authenticator).microsoft(msCHAP2Response, value)
 }
 

@@ -16,6 +16,7 @@ const (
 	methodPAP method = 1 << iota
 	methodCHAP
 	methodMSCHAPv2
+	methodEAP
 )
 
 func (m method) String() string {
@@ -26,6 +27,8 @@ func (m method) String() string {
 		return "CHAP"
 	case methodMSCHAPv2:
 		return "MS-CHAPv2"
+	case methodEAP:
+		return "EAP"
 	}
 	return "other"
 }
@@ -96,7 +99,7 @@ func (r *request) msCHAPv2Proof(user string) (*proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &proof{method: methodMSCHAPv2, match: m.match, ms: m}, nil
+	return &proof{method: methodMSCHAPv2, match: m.Match, ms: m}, nil
 }
 
 // sameCode reports whether p and q are known to be made from one code. Of two

@@ -17,6 +17,9 @@ type Metrics struct {
 	rejects  *prometheus.CounterVec // that were not the gate's
 	duration prometheus.Histogram
 
+	eapOpen  prometheus.Gauge
+	eapEnded *prometheus.CounterVec
+
 	connections *prometheus.GaugeVec
 	refused     *prometheus.CounterVec
 }
@@ -42,6 +45,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "otpgate_radius_refused_total",
 			Help: "RADIUS requests that were rejected by the door, not by the gate, by reason.",
 		}, []string{"client", "reason"}),
+		eapOpen: factory.NewGauge(prometheus.GaugeOpts{
+			Name: "otpgate_radius_eap_sessions",
+			Help: "EAP sessions that have begun and not ended.",
+		}),
+		eapEnded: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "otpgate_radius_eap_sessions_ended_total",
+			Help: "EAP sessions that ended, by result and by method; the method is empty if none had begun.",
+		}, []string{"client", "result", "method"}),
 		connections: factory.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "otpgate_radius_tls_connections",
 			Help: "RADIUS/TLS connections that are open, by client.",

@@ -22,8 +22,13 @@ func (s *Server) subject(r *request) (subject, error) {
 	if r.count(rfc2865.UserName_Type) != 1 { // RFC 2865 §5.44: 0-1
 		return subject{}, noUserName
 	}
-	who := subject{sent: rfc2865.UserName_GetString(&r.packet)}
-	who.realm, who.user = r.client.split(r.client.decode(who.sent))
+	return s.named(r.client, rfc2865.UserName_GetString(&r.packet))
+}
+
+// named returns whom a client means by a name, octet by octet as it was sent.
+func (s *Server) named(c *client, name string) (subject, error) {
+	who := subject{sent: name}
+	who.realm, who.user = c.split(c.decode(name))
 	if s.Realms[who.realm].LowerNames {
 		who.user = strings.ToLower(who.user)
 	}

@@ -37,6 +37,9 @@ const (
 	promptPINAgain
 	promptPINDiffers    // and a new PIN
 	promptPINNotAllowed // and another PIN
+	promptFirstFactor
+	promptFactorAndCode // in one
+	promptCodeAndFactor
 )
 
 // prompt is what a person is asked: one of ours, or what another server asks.
@@ -69,6 +72,12 @@ func (m message) english() string {
 		return "Choose a PIN of 4 to 12 digits, and enter it."
 	case promptPINAgain:
 		return "Enter the same PIN once more."
+	case promptFirstFactor:
+		return "Enter your password."
+	case promptFactorAndCode:
+		return "Enter your password and then your one-time password, with nothing in between."
+	case promptCodeAndFactor:
+		return "Enter your one-time password and then your password, with nothing in between."
 	case promptPINDiffers:
 		return "The two PINs are not the same. Choose a PIN of 4 to 12 digits, and enter it."
 	default:
@@ -86,6 +95,12 @@ func (m message) japanese() string {
 		return "4~12桁の数字で暗証番号を決めて、入力してください。"
 	case promptPINAgain:
 		return "確認のため、同じ暗証番号をもう一度入力してください。"
+	case promptFirstFactor:
+		return "パスワードを入力してください。"
+	case promptFactorAndCode:
+		return "パスワードに続けて、ワンタイムパスワードを、間を空けずに入力してください。"
+	case promptCodeAndFactor:
+		return "ワンタイムパスワードに続けて、パスワードを、間を空けずに入力してください。"
 	case promptPINDiffers:
 		return "暗証番号が一致しません。4~12桁の数字で暗証番号を決めて、入力してください。"
 	default:

@@ -37,6 +37,7 @@ const (
 	notKept                reason = "accounting_not_kept"
 	noDecision             reason = "no_decision"
 	firstFactorUnavailable reason = "first_factor_unavailable"
+	eapIgnored             reason = "eap_ignored"
 	writeFailed            reason = "write_failed"
 	internalError          reason = "internal_error"
 )
@@ -96,6 +97,8 @@ func (r reason) Error() string {
 		return "the gate could not decide"
 	case firstFactorUnavailable:
 		return "nobody could say whether the password is right: the directory or the other RADIUS server of the client's first_factor doesn't answer"
+	case eapIgnored:
+		return "its EAP packet is not the answer to the last one"
 	case writeFailed:
 		return "the reply could not be sent"
 	case internalError:

@@ -34,6 +34,10 @@ const (
 	stateReplayed          refusal = "state_replayed"
 	upstreamTooLong        refusal = "upstream_too_long"
 	pinNotChosen           refusal = "pin_not_chosen"
+	eapSessionUnknown      refusal = "eap_session_unknown"
+	eapSessionForeign      refusal = "eap_session_foreign"
+	eapFailed              refusal = "eap_failed"
+	eapBusy                refusal = "eap_busy"
 )
 
 func (r refusal) Error() string {
@@ -49,7 +53,7 @@ func (r refusal) Error() string {
 	case passwordMislengthed:
 		return "the User-Password has a wrong length"
 	case methodNotSupported:
-		return "method not supported: set the client to PAP, CHAP or MS-CHAPv2"
+		return "method not supported: set the client to PAP, CHAP or MS-CHAPv2, or to EAP if gateway.yaml has radius.eap"
 	case methodNotPossible:
 		return "the client's mode in gateway.yaml needs what was typed, or needs to ask again, and this method can't: set the client to PAP, or its mode to otp"
 	case ambiguousMethod:
@@ -90,6 +94,14 @@ func (r refusal) ofDialogue() string {
 		return "the State or Class of the other RADIUS server is too long to be passed through"
 	case pinNotChosen:
 		return "the code was right, but no PIN has been chosen: it was mistyped too often, or the method can't ask for it; the user logs in by PAP, or a clerk sets it (otpgate user pin)"
+	case eapSessionUnknown:
+		return "it goes on with an EAP session that isn't there: it took too long, too many of the client's are open, or another server began it"
+	case eapSessionForeign:
+		return "it goes on with an EAP session of another client or user"
+	case eapFailed:
+		return "EAP failed before a code was shown, or after it was accepted: the person's device wants a method that radius.eap in gateway.yaml hasn't, doesn't trust the gateway's certificate, has no TLS 1.2 with RFC 7627, or broke the protocol"
+	case eapBusy:
+		return "there are too many EAP sessions of other clients"
 	default:
 		return string(r)
 	}

@@ -44,15 +44,17 @@
 //   - A TLS connection (tls.go) is another way in: who its client is, its
 //     certificate says (certificate.go); its packets go the same way from the queue
 //     on, many at a time, and each answer is written when it is there (stream.go).
+//   - EAP (eapdoor.go) is one log-in over many requests, which a session holds
+//     together (eapsession.go); what it says is radius/eap's.
 //
-// What it speaks now: Access-Request by PAP, CHAP and MS-CHAPv2 (RFC 2759, with
-// the keys of RFC 3079), Accounting-Request (RFC 2866) and Status-Server (RFC
-// 5997), over UDP and over TLS (RFC 6614), there as RADIUS/1.1 too (RFC 9765).
-// Not over DTLS, and not with pre-shared keys. The library layeh.com/radius is
-// the codec: types, codes and encoding. Its server isn't used. CHAP and MS-CHAPv2
-// hide six digits from nobody who can listen between the person and the gear, and
-// keys made from them protect nothing by themselves: what they are for is gear
-// that speaks nothing else.
+// What it speaks now: Access-Request by PAP, CHAP, MS-CHAPv2 (RFC 2759, with the
+// keys of RFC 3079) and EAP (RFC 3579), Accounting-Request (RFC 2866) and
+// Status-Server (RFC 5997), over UDP and over TLS (RFC 6614), there as RADIUS/1.1
+// too (RFC 9765). Not over DTLS, and not with pre-shared keys. The library
+// layeh.com/radius is the codec: types, codes and encoding. Its server isn't used.
+// CHAP and MS-CHAPv2 hide six digits from nobody who can listen between the person
+// and the gear, and keys made from them protect nothing by themselves: what they
+// are for is gear that speaks nothing else. In a tunnel of EAP nobody can listen.
 //
 // What it does not own: whether a code is right, locks and the audit log (the
 // gate); opening sockets, reading secrets from files (cmd, config). A socket on
@@ -71,6 +73,7 @@ import (
 
 	codec "layeh.com/radius"
 
+	"otpgate/radius/eap"
 	"otpgate/verifier"
 )
 
@@ -116,6 +119,8 @@ type Server struct {
 	Realms  map[string]Realm // by id; one that isn't there adds nothing
 	Gate    Gate
 	States  Sealer
+	// EAP is what is offered by EAP. nil: nothing, and who asks by it is refused.
+	EAP     *eap.Config
 	Log     *slog.Logger
 	Metrics *Metrics
 	// AccountLog keeps the accounting of the clients that have it.
@@ -134,6 +139,7 @@ type Server struct {
 	users    *userLimits
 	answered *answeredStates
 	waiting  chan struct{} // has an element for each request that waits for a first factor
+	eap      *eapSessions
 	notices  *notices
 	conns    *connections
 	ctx      context.Context //nolint:containedctx // The parent of every call to the gate; ends when Shutdown runs out of time.
@@ -168,6 +174,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = fmt.Errorf("radius: stopped with requests unanswered: %w", context.Cause(ctx))
 	}
 	s.cancel()
+	s.eap.close()
 	for e := range endpoints {
 		err = errors.Join(err, e.close())
 	}
@@ -221,6 +228,7 @@ func (s *Server) start() {
 	s.answered = newAnsweredStates(s.Now)
 	s.waiting = make(chan struct{}, maxWaiting)
 	s.unknown.begin(s.Now())
+	s.eap = newEAPSessions(s.Now, s.Metrics)
 	s.notices = newNotices(s.Now)
 	s.conns = newConnections()
 	s.datagrams.New = func() any { return new(datagram) }

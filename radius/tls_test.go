@@ -30,6 +30,7 @@ import (
 	"layeh.com/radius/rfc2866"
 	"layeh.com/radius/rfc2869"
 
+	"otpgate/radius/mschap"
 	"otpgate/verifier"
 )
 
@@ -627,7 +628,7 @@ func TestRADIUS11(t *testing.T) {
 		keys := 0
 		for _, avp := range ms {
 			if avp.Type == rfc2865.VendorSpecific_Type && (avp.Attribute[4] == msMPPESendKey || avp.Attribute[4] == msMPPERecvKey) {
-				if avp.Attribute[5] != 2+mppeKeyLength {
+				if avp.Attribute[5] != 2+mschap.KeyLength {
 					t.Errorf("a key of %d octets", avp.Attribute[5]-2)
 				}
 				keys++

@@ -54,6 +54,7 @@ func FuzzHotRecords(f *testing.F) {
 	f.Add(encodeHot(tokenState{Last: noStep}))
 	f.Add(encodeHot(userState{Row: counter{Failures: 3}, LongRun: longRun{Week: 2900}}))
 	f.Add(encodeHot(realmState{Refused: 7}))
+	f.Add(pinState{Row: counter{Failures: 3}, TicketUntil: 7}.encode())
 	f.Add([]byte{1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Add([]byte{hotVersion + 1})
 	f.Add([]byte{})
@@ -64,6 +65,9 @@ func FuzzHotRecords(f *testing.F) {
 		same(t, b, user, ok)
 		realm, ok := decodeHot(b, func(v realmStateV1) realmState { return realmState{Refused: v.Refused} })
 		same(t, b, realm, ok)
+		if pin, ok := decodePINState(b); ok && !bytes.Equal(pin.encode(), b) {
+			t.Errorf("% x is decoded to what encodes to % x", b, pin.encode())
+		}
 	})
 }
 
@@ -133,6 +137,7 @@ func FuzzRecords(f *testing.F) {
 func readRecords(ctx context.Context, v *Verifier) {
 	by, typed := By{Who: "clerk", Reason: "fuzz"}, Typed("123456")
 	_, _ = v.Verify(ctx, Attempt{Realm: "retail", User: "hanako", Match: typed, Door: "test"})
+	_, _ = v.Verify(ctx, Attempt{Realm: "retail", User: "hanako", Match: typed, FirstFactor: FirstFactor{Kind: FactorPIN}})
 	_, _ = v.Account(ctx, "retail", "hanako")
 	_ = v.Tokens(ctx, TokenFilter{}, func(TokenInfo) error { return nil })
 	_ = v.Batches(ctx, func(b Batch) error { _ = b.Wanted(); return nil })

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -33,18 +34,31 @@ type hits struct {
 func noHits() hits { return hits{pair: noStep, far: noStep} }
 
 // compare notes what the attempt's Match matches. If the first factor keeps it
-// from the code, none of the user's candidates is shown to it: a made-up token
-// makes the same work.
+// from the code, none of the user's candidates is shown to it, and made-up ones
+// make the same work.
 func (v *Verifier) compare(realm Realm, seen *sight, a Attempt, now time.Time) error {
 	switch a.FirstFactor.course() {
 	case toCode:
 		return v.match(realm, seen, a.Match, now)
-	case toVouchedIn: // its Match is of another server's password
-		matchNobody(realm, func(string) bool { return false }, now)
 	case toRefusal:
-		matchNobody(realm, a.Match, now)
+		pretend(realm, seen, a.Match, now)
+	case toVouchedIn: // its Match is of another server's password
 	}
 	return nil
+}
+
+// pretend makes the work of match, for the same user, with keys that nobody has.
+func pretend(realm Realm, seen *sight, match Match, now time.Time) {
+	tried := false
+	for i := range seen.tokens {
+		if t := &seen.tokens[i]; t.eligible || t.watched {
+			t.find(madeUpKey(), match, now.Unix())
+			tried = tried || t.eligible
+		}
+	}
+	if !tried {
+		matchNobody(realm, match, now)
+	}
 }
 
 // match computes the candidate codes of every token that matters and notes
@@ -79,8 +93,15 @@ func (v *Verifier) match(realm Realm, seen *sight, match Match, now time.Time) e
 func matchNobody(realm Realm, match Match, now time.Time) {
 	nobody := seenToken{Token: Token{Params: realm.OTP}, eligible: true}
 	nobody.state = tokenState{Last: noStep, UsedAt: now.Unix(), Clock: newClock(nobody.Params, 0, now.Unix())}
-	var key [otp.MinKey]byte
-	nobody.find(key[:], match, now.Unix())
+	nobody.find(madeUpKey(), match, now.Unix())
+}
+
+// madeUpKey is another one each time: who knew it could show its code, and tell
+// by the time that it matched.
+func madeUpKey() []byte {
+	key := make([]byte, otp.MinKey)
+	_, _ = rand.Read(key) // never fails
+	return key
 }
 
 // find tries every candidate of the token, without an early exit.

@@ -17,6 +17,7 @@ type model struct {
 	row     int // wrong codes in a row
 	usable  bool
 	shifted bool // a code of another step than ours was accepted: its clock may be off
+	pinRow  int  // wrong PINs in a row
 }
 
 // TestRandomHistories runs random sequences of tries, clerk's steps, waits and
@@ -26,6 +27,7 @@ func TestRandomHistories(t *testing.T) {
 		m := &model{gate: newGate(t), last: -1, usable: true}
 		defer m.close()
 		m.newToken("hanako", "T1")
+		m.setPIN("hanako", goodPIN)
 		rt.Repeat(map[string]func(*rapid.T){
 			"wait": func(rt *rapid.T) {
 				m.advance(time.Duration(rapid.IntRange(1, 300).Draw(rt, "seconds")) * time.Second)
@@ -33,6 +35,13 @@ func TestRandomHistories(t *testing.T) {
 			"right": func(rt *rapid.T) { m.right(rt, 0) },
 			"near":  func(rt *rapid.T) { m.right(rt, rapid.Int64Range(-2, 2).Draw(rt, "steps off")) },
 			"wrong": func(rt *rapid.T) { m.wrongCode(rt) },
+			"PIN":   func(rt *rapid.T) { m.rightPIN(rt) },
+			"wrong PIN": func(rt *rapid.T) {
+				if r := m.verify("hanako", m.code("T1", 0), wrongFactors["pin"]); r.Outcome != verifier.WrongFirstFactor {
+					rt.Fatalf("a wrong PIN: %v", r.Outcome)
+				}
+				m.pinRow = min(10, m.pinRow+1)
+			},
 			"again": func(rt *rapid.T) { m.again(rt) },
 			"burst": func(rt *rapid.T) { m.burst(rt) },
 			"suspend": func(*rapid.T) {
@@ -49,7 +58,7 @@ func TestRandomHistories(t *testing.T) {
 					m.usable, m.row = true, 0
 				}
 			},
-			"unlock": func(*rapid.T) { m.unlock("hanako"); m.row = 0 },
+			"unlock": func(*rapid.T) { m.unlock("hanako"); m.row, m.pinRow = 0, 0 },
 			"reopen": func(*rapid.T) { m.reopen() },
 			"":       func(rt *rapid.T) { m.check(rt) },
 		})
@@ -68,6 +77,26 @@ func (m *model) right(rt *rapid.T, offset int64) {
 		rt.Fatalf("step %d was accepted; usable %v, %d wrong in a row, last step %d", step, m.usable, m.row, m.last)
 	case r.Outcome == verifier.Accepted:
 		m.last, m.row, m.shifted = step, 0, m.shifted || offset != 0
+	default:
+		m.count(rt, r)
+	}
+}
+
+// rightPIN shows a right PIN with the code of now.
+func (m *model) rightPIN(rt *rapid.T) {
+	step := m.Realms["retail"].OTP.Step(m.now)
+	right := verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorRight}
+	r := m.verify("hanako", m.code("T1", 0), right)
+	switch {
+	case m.pinRow >= 10:
+		if r.Outcome != verifier.WrongFirstFactor {
+			rt.Fatalf("the PIN is locked, and the outcome is %v", r.Outcome)
+		}
+	case r.Outcome == verifier.Accepted:
+		if !m.usable || m.row >= 10 || step <= m.last {
+			rt.Fatalf("step %d was accepted; usable %v, %d wrong in a row, last step %d", step, m.usable, m.row, m.last)
+		}
+		m.last, m.row, m.pinRow = step, 0, 0
 	default:
 		m.count(rt, r)
 	}
@@ -121,6 +150,9 @@ func (m *model) burst(rt *rapid.T) {
 
 func (m *model) check(rt *rapid.T) {
 	a := m.account("hanako")
+	if a.PIN.Failures != m.pinRow || (m.pinRow >= 10) != !a.PIN.LockedAt.IsZero() {
+		rt.Fatalf("%d wrong PINs, locked at %v; the model counts %d", a.PIN.Failures, a.PIN.LockedAt, m.pinRow)
+	}
 	if a.Failures != m.row || (m.row >= 10) != !a.LockedAt.IsZero() {
 		rt.Fatalf("%d failures, locked at %v; the model counts %d", a.Failures, a.LockedAt, m.row)
 	}

@@ -150,7 +150,8 @@ func readPIN(r store.Reader, realm Realm, name string, now time.Time) (p userPIN
 	if err != nil || b == nil {
 		return p, err
 	}
-	if b[0] != pinStateVersion || !decodeExactly(b[1:], &p.state) {
+	var ok bool
+	if p.state, ok = decodePINState(b); !ok {
 		return p, fmt.Errorf("%w %q: %d bytes", errHotRecord, pinStateKey(realm.ID, name), len(b))
 	}
 	p.state.Row = p.state.Row.afterTime(realm.Lockout, now)
@@ -158,11 +159,21 @@ func readPIN(r store.Reader, realm Realm, name string, now time.Time) (p userPIN
 }
 
 func (s pinState) put(tx store.Txn, realm, name string) error {
+	return tx.Put(pinStateKey(realm, name), s.encode())
+}
+
+func (s pinState) encode() []byte {
 	b, err := binary.Append([]byte{pinStateVersion}, binary.BigEndian, s)
 	if err != nil {
 		panic(err) // a field without a fixed size
 	}
-	return tx.Put(pinStateKey(realm, name), b)
+	return b
+}
+
+// decodePINState is the inverse of encode.
+func decodePINState(b []byte) (s pinState, ok bool) {
+	ok = len(b) > 0 && b[0] == pinStateVersion && decodeExactly(b[1:], &s)
+	return s, ok
 }
 
 // info is p for people.

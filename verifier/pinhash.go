@@ -39,9 +39,9 @@ func newHashCost() hashCost { return hashCost{MemoryKiB: 19 << 10, Passes: 2, La
 // The most that a record may ask for: more is damage, and would take the
 // machine's memory.
 const (
-	maxHashMemoryKiB = 256 << 10
-	maxHashPasses    = 16
-	maxHashLanes     = 16
+	maxHashMemoryKiB = 64 << 10
+	maxHashPasses    = 8
+	maxHashLanes     = 4
 )
 
 // pinHash is a PIN as it is stored.

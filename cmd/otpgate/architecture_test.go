@@ -19,13 +19,15 @@ import (
 // other, and nobody but cmd imports config. A new package is drawn here first.
 var arrows = map[string][]string{
 	"cmd/otpgate": {
-		"config", "radius", "radius/upstream", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/durable", "internal/pages", "internal/directory",
+		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/durable", "internal/pages", "internal/directory", "radius/upstream",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
 	"config": {"radius/dictionary", "internal/durable"},
 
-	"radius":            {"verifier", "radius/dictionary", "radius/upstream"},
+	"radius":            {"verifier", "radius/dictionary", "radius/eap", "radius/mschap", "radius/upstream"},
 	"radius/dictionary": {},
+	"radius/eap":        {"radius/mschap"},
+	"radius/mschap":     {},
 	"radius/upstream":   {},
 	"oidc":              {"verifier", "internal/store"},
 	"internal/pages":    {"verifier"},

@@ -59,6 +59,9 @@ func TestFirstDatabaseOpens(t *testing.T) {
 			got.LockedAt.IsZero() == want.locked || got.UsedAt.IsZero() == want.used {
 			t.Errorf("%s: %+v\nwant %+v", want.user, got, want)
 		}
+		if a.PIN != nil {
+			t.Errorf("%s has a PIN: %+v", want.user, a.PIN)
+		}
 		if a.Failures != want.wrong || a.LockedAt.IsZero() == want.locked {
 			t.Errorf("%s: %d wrong, locked %v; want %+v", want.user, a.Failures, a.LockedAt, want)
 		}
@@ -94,6 +97,9 @@ func checkFirstToken(t *testing.T, s site, nas nas) {
 	}
 	if _, err := s.client().AddUser(t.Context(), admin.NewUser{Realm: "staff", Name: "goro"}); err != nil {
 		t.Errorf("it takes nothing new: %v", err)
+	}
+	if _, err := s.client().StepUser(t.Context(), "staff", "taro", "set_pin", admin.Step{PIN: "739105"}); err != nil {
+		t.Errorf("it takes no PIN: %v", err)
 	}
 }
 

@@ -102,9 +102,8 @@ func printIssued(term terminal, asJSON bool, t admin.SteppedToken) error {
 // readSecret reads a base32 key: upper or lower case, with or without spaces
 // and padding, as authenticator set-up pages print them.
 func readSecret(r io.Reader) ([]byte, error) {
-	const maxLine = 1 << 10 // the longest key, 64 octets, has 103 characters
-	line, err := bufio.NewReader(io.LimitReader(r, maxLine)).ReadString('\n')
-	if err != nil && line == "" {
+	line := firstLine(r)
+	if line == "" {
 		return nil, &usageError{"no secret on standard input", "pipe it in, in base32"}
 	}
 	text := strings.ToUpper(strings.Join(strings.Fields(line), ""))
@@ -113,6 +112,15 @@ func readSecret(r io.Reader) ([]byte, error) {
 		return nil, &usageError{"the secret on standard input is not base32", "it has letters A to Z and digits 2 to 7"}
 	}
 	return key, nil
+}
+
+// firstLine reads a secret of one line: with its line end, if there is one; ""
+// if there is nothing to read.
+func firstLine(r io.Reader) string {
+	const maxLine = 1 << 10 // the longest key, 64 octets, has 103 characters
+	// Whatever came before an error is looked at.
+	line, _ := bufio.NewReader(io.LimitReader(r, maxLine)).ReadString('\n')
+	return line
 }
 
 type tokenArg struct {

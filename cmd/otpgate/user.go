@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"otpgate/internal/admin"
 	"otpgate/internal/audit"
@@ -17,6 +18,7 @@ type userCmd struct {
 	Show   userShowCmd   `cmd:"" help:"Show a user: state, tokens, latest tries and why each was refused."`
 	List   userListCmd   `cmd:"" help:"List users."`
 	Unlock userUnlockCmd `cmd:"" help:"Open the lock that wrong codes have set."`
+	PIN    userPINCmd    `cmd:"" name:"pin" help:"Set or clear a user's PIN, which RADIUS clients may ask for besides the code."`
 	Groups userGroupsCmd `cmd:"" help:"Put a user into groups, by which RADIUS answers differ."`
 	Remove userRemoveCmd `cmd:"" help:"Forget a user whose tokens are all released."`
 }
@@ -202,6 +204,10 @@ func stepUser(ctx context.Context, term terminal, flags daemonFlags, u userArg, 
 		fmt.Fprintf(term.out, "%s@%s is in no group\n", done.Name, done.Realm)
 	case step == "groups":
 		fmt.Fprintf(term.out, "%s@%s is in %s\n", done.Name, done.Realm, strings.Join(done.Groups, ", "))
+	case step == "set_pin":
+		fmt.Fprintf(term.out, "%s@%s has a new PIN\n", done.Name, done.Realm)
+	case step == "clear_pin":
+		fmt.Fprintf(term.out, "%s@%s has no PIN any more, and is asked to choose one after the next right code\n", done.Name, done.Realm)
 	case step == "unlock" && done.WasLocked:
 		fmt.Fprintf(term.out, "unlocked %s@%s\n", done.Name, done.Realm)
 	case step == "unlock":
@@ -243,6 +249,7 @@ func printAccount(term terminal, asJSON bool, a admin.Account) error {
 	if a.Service == verifier.ServiceLocked {
 		printLock(term, a)
 	}
+	printPIN(term, a)
 	if !a.Applied.IsZero() {
 		fmt.Fprintf(term.out, "applied %s, form %s\n", when(a.Applied), a.Form)
 	}
@@ -278,12 +285,18 @@ func printLock(term terminal, a admin.Account) {
 	if !a.LockedAt.IsZero() {
 		fmt.Fprintf(term.out, "locked since %s\n", when(a.LockedAt))
 	}
+	printWayOut(term, a, a.OpensAt)
+}
+
+// printWayOut says what opens a lock, and when it opens by itself; never, if that
+// is zero.
+func printWayOut(term terminal, a admin.Account, opensAt time.Time) {
 	unlock := "otpgate user unlock " + word(a.Name+"@"+a.Realm)
-	if a.OpensAt.IsZero() {
+	if opensAt.IsZero() {
 		fmt.Fprintf(term.out, "it stays so until: %s\n", unlock)
 		return
 	}
-	fmt.Fprintf(term.out, "it opens by itself at %s; at once: %s\n", when(a.OpensAt), unlock)
+	fmt.Fprintf(term.out, "it opens by itself at %s; at once: %s\n", when(opensAt), unlock)
 }
 
 func printEntries(term terminal, entries []audit.Entry) error {

@@ -42,7 +42,8 @@ func (c *Client) Account(ctx context.Context, realm, name string) (a Account, er
 	return a, c.call(ctx, http.MethodGet, userPath(realm, name), nil, &a)
 }
 
-// StepUser makes one step with a user: apply, unlock, groups, remove.
+// StepUser makes one step with a user: apply, unlock, groups, set_pin, clear_pin,
+// remove.
 func (c *Client) StepUser(ctx context.Context, realm, name, step string, s Step) (u SteppedUser, err error) {
 	return u, c.call(ctx, http.MethodPost, userPath(realm, name)+"/"+step, s, &u)
 }

@@ -8,7 +8,7 @@
 //	GET  /v1/users[?realm=R]              users, a JSON object a line
 //	POST /v1/users                        add one
 //	GET  /v1/users/{realm}/{name}         account: state, tokens, latest tries
-//	POST /v1/users/{realm}/{name}/{step}  apply, unlock, groups, remove
+//	POST /v1/users/{realm}/{name}/{step}  apply, unlock, groups, set_pin, clear_pin, remove
 //	GET  /v1/users/{realm}/{name}/card    the confirmation card, not its digits
 //	POST /v1/users/{realm}/{name}/card/{step}  issue, unlock, open_fallback, close_fallback
 //	POST /v1/cards/import                 cards of a CSV file

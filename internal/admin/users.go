@@ -45,8 +45,8 @@ func (s *Server) showUser(r *http.Request, out *json.Encoder) error {
 	}
 	account := Account{
 		User: wireUser(a.User), Service: a.Service, Failures: a.Failures, LockedAt: a.LockedAt, OpensAt: a.OpensAt,
-		FallbackUntil: a.Fallback,
-		Tokens:        make([]Token, 0, len(a.Tokens)),
+		FallbackUntil: a.Fallback, PIN: wirePIN(a.PIN),
+		Tokens: make([]Token, 0, len(a.Tokens)),
 	}
 	for _, t := range a.Tokens {
 		account.Tokens = append(account.Tokens, wireToken(t))
@@ -89,6 +89,10 @@ func (s *Server) userStep(ctx context.Context, step string, in Step, by verifier
 		var u verifier.User
 		u, done.Receipt, err = s.Verifier.SetGroups(ctx, by, realm, name, in.Groups)
 		done.User = wireUser(u)
+	case "set_pin":
+		done.Receipt, err = s.Verifier.SetPIN(ctx, by, realm, name, in.PIN)
+	case "clear_pin":
+		done.Receipt, err = s.Verifier.ClearPIN(ctx, by, realm, name)
 	case "remove":
 		done.Receipt, err = s.Verifier.RemoveUser(ctx, by, realm, name)
 	default:
@@ -99,4 +103,11 @@ func (s *Server) userStep(ctx context.Context, step string, in Step, by verifier
 
 func wireUser(u verifier.User) User {
 	return User{Realm: u.Realm, Name: u.Name, Created: u.Created, Applied: u.Applied, Form: u.Form, Groups: u.Groups}
+}
+
+func wirePIN(p verifier.PINInfo) *PIN {
+	if p.Set.IsZero() {
+		return nil
+	}
+	return &PIN{Set: p.Set, Failures: p.Failures, LockedAt: p.LockedAt, OpensAt: p.OpensAt}
 }

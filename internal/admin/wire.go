@@ -64,8 +64,17 @@ type Account struct {
 	OpensAt time.Time `json:"opens_at,omitzero"`
 	// FallbackUntil is until when the card is to stand in for a code; absent: it isn't.
 	FallbackUntil time.Time     `json:"fallback_until,omitzero"`
+	PIN           *PIN          `json:"pin,omitempty"` // absent: the user has none
 	Tokens        []Token       `json:"tokens"`
 	Tries         []audit.Entry `json:"tries,omitempty"` // the latest, newest last
+}
+
+// PIN is what is known of a user's PIN.
+type PIN struct {
+	Set      time.Time `json:"set"`
+	Failures int       `json:"failures,omitempty"` // wrong ones in a row
+	LockedAt time.Time `json:"locked_at,omitzero"` // absent: not locked
+	OpensAt  time.Time `json:"opens_at,omitzero"`  // when the lock opens by itself; absent: a clerk opens it
 }
 
 // NewToken asks for a token. Zero fields take the realm's values.
@@ -97,6 +106,7 @@ type Step struct {
 	Reason string         `json:"reason,omitempty"`
 	Form   string         `json:"form,omitempty"`   // the paper form's number
 	Groups []string       `json:"groups,omitempty"` // groups: all of them
+	PIN    string         `json:"pin,omitempty"`    // set_pin
 	Code   string         `json:"code,omitempty"`   // start, resync
 	Next   string         `json:"next,omitempty"`   // resync: the code after it
 	Realm  string         `json:"realm,omitempty"`  // assign

@@ -153,8 +153,8 @@ func (d *Directory) Ping(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// Close closes the connections; what is under way fails. Afterwards every
-// question fails.
+// Close closes the connections: the idle ones now, the others when their request
+// has ended. Afterwards every question fails.
 func (d *Directory) Close() {
 	for _, s := range d.servers {
 		s.searches.close()

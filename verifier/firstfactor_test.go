@@ -1,0 +1,259 @@
+package verifier_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"otpgate/verifier"
+)
+
+var wrongFactors = map[string]verifier.FirstFactor{
+	"pin":    {Kind: verifier.FactorPIN, Verdict: verifier.FactorWrong},
+	"ldap":   {Kind: verifier.FactorLDAP, Verdict: verifier.FactorWrong},
+	"radius": {Kind: verifier.FactorRADIUS, Verdict: verifier.FactorWrong},
+}
+
+// spySealer notes whose secrets are opened.
+type spySealer struct {
+	verifier.Sealer
+	opened []string
+}
+
+func (s *spySealer) Open(recordKey, purpose string, sealed []byte) ([]byte, error) {
+	s.opened = append(s.opened, recordKey)
+	return s.Sealer.Open(recordKey, purpose, sealed)
+}
+
+// A wrong first factor leaves the token as it was, whatever is shown with it: no
+// key is opened, nothing is compared, used up, counted or noted.
+func TestAWrongFirstFactorNeverReachesTheCode(t *testing.T) {
+	for kind, factor := range wrongFactors {
+		t.Run(kind, func(t *testing.T) {
+			g := newPINGate(t)
+			g.setLockout(verifier.Lockout{Consecutive: 10, LongRun: 5})
+			g.newToken("taro", "T2")
+			g.step(g.MarkUnusable(t.Context(), because("stolen"), "T2", verifier.CauseStolen))
+			before := g.account("hanako")
+			spy := &spySealer{Sealer: g.Seal}
+			g.Seal = spy
+			for range 12 {
+				r, err := g.Verify(t.Context(), verifier.Attempt{
+					Realm: "retail", User: "hanako", FirstFactor: factor, Match: func(string) bool { return true }, Door: "radius",
+				})
+				if err != nil || !cmp.Equal(r, verifier.Result{Outcome: verifier.WrongFirstFactor, At: g.now}) {
+					t.Fatalf("%+v, %v", r, err)
+				}
+			}
+			g.verify("hanako", g.code("T1", 0), factor)
+			g.verify("hanako", g.code("T1", 5), factor) // would be asked for the next code
+			g.verify("taro", g.code("T2", 0), factor)
+			if len(spy.opened) > 0 {
+				t.Errorf("opened: %q", spy.opened)
+			}
+			after := g.account("hanako")
+			after.PIN, before.PIN = verifier.PINInfo{}, verifier.PINInfo{}
+			if !cmp.Equal(after, before) {
+				t.Errorf("a wrong first factor changed the user:\n%s", cmp.Diff(before, after))
+			}
+			if taro := g.account("taro"); !taro.Tokens[0].TriedAt.IsZero() {
+				t.Error("a lost token was looked at")
+			}
+			g.expect("hanako", g.code("T1", 0), verifier.Accepted)
+		})
+	}
+}
+
+// Whoever it is, and whatever was wrong, the answer to a wrong first factor is
+// the same, and so is the work: a transaction that writes, an audit entry, as many
+// candidates as behind a right one. The audit log knows more.
+func TestWrongFirstFactorsLookAlike(t *testing.T) {
+	g := newPINGate(t)
+	g.addUser("bare")
+	g.newToken("suspended", "T2")
+	g.step(g.Suspend(t.Context(), because("holiday"), "T2"))
+	g.addUser("fresh")
+	g.create(verifier.NewToken{Realm: "retail", User: "fresh", Serial: "T3"})
+	g.newToken("locked", "T4")
+	g.lock("locked", "T4")
+	compared := 0
+	try := func(user string, f verifier.FirstFactor) (verifier.Result, error) {
+		compared = 0
+		return g.Verify(t.Context(), verifier.Attempt{
+			Realm: "retail", User: user, FirstFactor: f, Match: func(string) bool { compared++; return false },
+		})
+	}
+	commits, updates := &countingStore{Records: g.Records}, 0
+	g.Records = &hookedStore{Records: commits, beforeUpdate: func(*hookedStore) { updates++ }}
+	for kind, factor := range wrongFactors {
+		for user, reason := range map[string]string{
+			"hanako": "wrong first factor: " + kind, "nobody": "no such user", "bare": "no usable token", "suspended": "the token is suspended",
+			"fresh": "never started", "locked": "the user is locked since",
+			"nul\x00byte": "no such user", "": "no such user", strings.Repeat("x", 300): "no such user",
+		} {
+			g.must1(try(user, verifier.FirstFactor{Kind: verifier.FactorLDAP, Verdict: verifier.FactorRight}))
+			usual, entries := compared, len(g.log.entries)
+			updates, commits.writes = 0, 0
+			r, err := try(user, factor)
+			if err != nil || !cmp.Equal(r, verifier.Result{Outcome: verifier.WrongFirstFactor, At: g.now}) {
+				t.Errorf("%s, %.20q: %+v, %v", kind, user, r, err)
+			}
+			if updates != 1 || commits.writes == 0 || len(g.log.entries) != entries+1 || compared != usual || compared == 0 {
+				t.Errorf("%s, %.20q: %d transactions, %d written, %d logged, %d compared; behind a right password %d", kind, user, updates, commits.writes,
+					len(g.log.entries)-entries, compared, usual)
+			}
+			if e := g.log.last(); e.Outcome != "wrong_first_factor" || !strings.Contains(e.Detail, "wrong first factor: "+kind) || !strings.Contains(e.Detail, reason) {
+				t.Errorf("%s, %.20q: the audit log has %s: %q", kind, user, e.Outcome, e.Detail)
+			}
+		}
+	}
+}
+
+func TestARightPasswordAndACode(t *testing.T) {
+	g := newPINGate(t)
+	for _, kind := range []verifier.FactorKind{verifier.FactorLDAP, verifier.FactorRADIUS} {
+		right := verifier.FirstFactor{Kind: kind, Verdict: verifier.FactorRight}
+		if r := g.verify("hanako", g.wrong("T1"), right); r.Outcome != verifier.Wrong {
+			t.Errorf("%s and a wrong code: %v", kind, r.Outcome)
+		}
+		if r := g.verify("hanako", g.code("T1", 0), right); r.Outcome != verifier.Accepted || r.PINWanted {
+			t.Errorf("%s and a right code: %+v", kind, r)
+		}
+		g.logged("first factor: " + string(kind))
+		if r := g.verify("hanako", g.code("T1", 0), right); r.Outcome != verifier.Replayed {
+			t.Errorf("%s and a used code: %v", kind, r.Outcome)
+		}
+		g.advance(time.Minute)
+	}
+}
+
+// What no door should ever say lets nobody pass.
+func TestFirstFactorsThatMakeNoSense(t *testing.T) {
+	g := newPINGate(t)
+	for name, factor := range map[string]verifier.FirstFactor{
+		"no kind":            {Verdict: verifier.FactorRight},
+		"no kind, unset":     {Verdict: verifier.FactorUnset},
+		"no kind, vouches":   {Vouches: true},
+		"no verdict":         {Kind: verifier.FactorPIN},
+		"an unknown kind":    {Kind: "magic", Verdict: verifier.FactorRight},
+		"an unknown verdict": {Kind: verifier.FactorLDAP, Verdict: 99},
+		"unset password":     {Kind: verifier.FactorLDAP, Verdict: verifier.FactorUnset},
+		"a PIN vouches":      {Kind: verifier.FactorPIN, Verdict: verifier.FactorRight, Vouches: true},
+		"LDAP vouches":       {Kind: verifier.FactorLDAP, Verdict: verifier.FactorRight, Vouches: true},
+		"wrong, but vouches": {Kind: verifier.FactorRADIUS, Verdict: verifier.FactorWrong, Vouches: true},
+		"unset, but vouches": {Kind: verifier.FactorRADIUS, Verdict: verifier.FactorUnset, Vouches: true},
+	} {
+		for _, user := range []string{"hanako", "nobody"} {
+			if r := g.verify(user, g.code("T1", 0), factor); !cmp.Equal(r, verifier.Result{Outcome: verifier.WrongFirstFactor, At: g.now}) {
+				t.Errorf("%s, %s: %+v", name, user, r)
+			}
+		}
+	}
+	g.expect("hanako", g.code("T1", 0), verifier.Accepted)
+}
+
+// Another server's word is enough for who has no token here that could show a
+// code, and for nobody else.
+func TestWhomAnotherServerVouchesFor(t *testing.T) {
+	g := newGate(t)
+	apply := func(user string) {
+		_, _, err := g.Apply(t.Context(), verifier.By{Who: "clerk", Form: "A-1"}, "retail", user)
+		g.must(err)
+	}
+	with := func(user, serial string, steps ...func(serial string)) {
+		g.newToken(user, serial)
+		for _, step := range steps {
+			step(serial)
+		}
+	}
+	release := func(serial string) { g.step(g.Release(t.Context(), because("left"), serial)) }
+	suspend := func(serial string) { g.step(g.Suspend(t.Context(), because("left"), serial)) }
+	lose := func(serial string) {
+		g.step(g.MarkUnusable(t.Context(), because("taxi"), serial, verifier.CauseLost))
+	}
+	ruin := func(serial string) {
+		g.step(g.MarkUnusable(t.Context(), because("taxi"), serial, verifier.CauseBroken))
+	}
+	g.addUser("bare")
+	_, _, err := g.SetGroups(t.Context(), because(""), "retail", "bare", []string{"vpn"})
+	g.must(err)
+	apply("applied")
+	g.addUser("issued")
+	g.create(verifier.NewToken{Realm: "retail", User: "issued", Serial: "T1"})
+	with("released", "T2", release)
+	with("in service", "T3")
+	with("suspended", "T4", suspend)
+	with("lost", "T5", lose)
+	with("broken", "T6", ruin)
+	with("lost, then issued", "T7", lose)
+	g.create(verifier.NewToken{Realm: "retail", User: "lost, then issued", Serial: "T8"})
+	with("locked", "T9")
+	g.lock("locked", "T9")
+	release("T9")
+
+	for user, want := range map[string]bool{
+		"nobody": true, "bare": true, "applied": true, "issued": true, "released": true,
+		"in service": false, "suspended": false, "lost": false, "broken": false, "lost, then issued": false, "locked": false,
+		"nul\x00byte": false, "": false,
+	} {
+		entries := len(g.log.entries)
+		r, err := g.Verify(t.Context(), verifier.Attempt{
+			Realm: "retail", User: user, Door: "radius",
+			FirstFactor: verifier.FirstFactor{Kind: verifier.FactorRADIUS, Verdict: verifier.FactorRight, Vouches: true},
+			Match:       func(string) bool { t.Errorf("%s: a code was compared", user); return true },
+		})
+		expected := verifier.Result{Outcome: verifier.WrongFirstFactor, At: g.now}
+		if want {
+			expected.Outcome = verifier.Accepted
+		}
+		if user == "bare" {
+			expected.Groups = []string{"vpn"}
+		}
+		if err != nil || !cmp.Equal(r, expected) || len(g.log.entries) != entries+1 {
+			t.Errorf("%.20q: %+v, %v; want %+v", user, r, err, expected)
+		}
+		g.logged("another RADIUS server vouches for the user")
+	}
+	g.expect("in service", g.code("T3", 0), verifier.Accepted)
+}
+
+// A token that comes into service while the other server is asked ends its word.
+func TestATokenStartedMeanwhileEndsVouching(t *testing.T) {
+	g := newGate(t)
+	g.addUser("hanako")
+	records := g.Records
+	g.Records = &hookedStore{Records: records, beforeUpdate: func(h *hookedStore) {
+		h.beforeUpdate = nil
+		g.create(verifier.NewToken{Realm: "retail", User: "hanako", Serial: "T1", InService: true})
+	}}
+	r := g.verify("hanako", "", verifier.FirstFactor{Kind: verifier.FactorRADIUS, Verdict: verifier.FactorRight, Vouches: true})
+	if r.Outcome != verifier.WrongFirstFactor {
+		t.Errorf("accepted without a code: %+v", r)
+	}
+}
+
+// Guesses at the PINs of many people are counted in the realm, as guesses at
+// codes are; mistyped passwords of a directory aren't.
+func TestTheRealmsAlarmAtWrongPINs(t *testing.T) {
+	for kind, want := range map[string]bool{"pin": true, "ldap": false} {
+		g := newGate(t)
+		g.setLockout(verifier.Lockout{Consecutive: 10, RealmAlarm: 10})
+		for n := range 10 {
+			user, serial := string(rune('a'+n))+"-user", "T"+string(rune('a'+n))
+			g.newToken(user, serial)
+			g.setPIN(user, goodPIN)
+			g.verify(user, "0", wrongFactors[kind])
+		}
+		alarms := 0
+		for _, e := range g.log.entries {
+			if e.Event == "realm.alarm" {
+				alarms++
+			}
+		}
+		if (alarms == 1) != want {
+			t.Errorf("%s: %d alarms", kind, alarms)
+		}
+	}
+}
