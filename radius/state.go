@@ -133,7 +133,7 @@ func (s *Server) reopen(r *request, who subject, p *proof) (*progress, error) {
 func (s *Server) unseal(value []byte, c *client, who subject) (*progress, error) {
 	raw, err := base64.RawURLEncoding.Strict().AppendDecode(nil, value)
 	if err != nil {
-		return nil, stateForged //nolint:nilerr // why it can't be read is of no use
+		return nil, stateForged
 	}
 	plaintext, err := s.States.Open(raw)
 	if err != nil {
