@@ -3,7 +3,9 @@ package radius
 import (
 	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -112,9 +114,7 @@ func TestWrongSecretIsSaidInWords(t *testing.T) {
 
 // RFC 2865 §7.1: the request, its password and the Response Authenticator.
 func TestRFC2865Example(t *testing.T) {
-	raw := unhex(t, `01 00 00 38 0f 40 3f 94 73 97 80 57 bd 83 d5 cb 98 f4 22 7a
-		01 06 6e 65 6d 6f 02 12 0d be 70 8d 93 d4 13 ce 31 96 e4 3f 78 2a 0a ee
-		04 06 c0 a8 01 10 05 06 00 00 00 03`)
+	raw := vector(t, "rfc2865 7.1 request")
 	d := &datagram{client: &client{Client: Client{Secret: Secret("xyzzy5461")}}, n: len(raw)}
 	d.client.hashes.New = func() any { return newHashes(d.client.Secret) }
 	copy(d.buf[:], raw)
@@ -129,8 +129,7 @@ func TestRFC2865Example(t *testing.T) {
 		t.Errorf("password %q, error %v, want arctangent", password, err)
 	}
 
-	reply := unhex(t, `02 00 00 26 86 fe 22 0e 76 24 ba 2a 10 05 f6 bf 9b 55 e0 b2
-		06 06 00 00 00 01 0f 06 00 00 00 00 0e 06 c0 a8 01 03`)
+	reply := vector(t, "rfc2865 7.1 reply")
 	if !codec.IsAuthenticResponse(reply, raw, d.client.Secret) {
 		t.Error("the codec that the tests check replies with doesn't know the RFC's")
 	}
@@ -151,11 +150,20 @@ func TestRevealUndoesHiding(t *testing.T) {
 	}
 }
 
-func unhex(t *testing.T, s string) []byte {
+// vector is one of the RFCs' examples.
+func vector(t *testing.T, name string) []byte {
 	t.Helper()
-	b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
+	text, err := os.ReadFile("testdata/vectors.json")
 	if err != nil {
 		t.Fatal(err)
+	}
+	var vectors map[string]string
+	if err := json.Unmarshal(text, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(vectors[name], " ", ""))
+	if err != nil || len(b) == 0 {
+		t.Fatalf("the vector %q: %v", name, err)
 	}
 	return b
 }

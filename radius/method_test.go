@@ -14,8 +14,7 @@ import (
 
 // TestCHAPOfRFC2865 has the packet of RFC 2865 §7.2.
 func TestCHAPOfRFC2865(t *testing.T) {
-	b := unhex(t, "01 01 00 47 2a ee 86 f0 8d 0d 55 96 9c a5 97 8e 0d 33 67 a2 01 08 66 6c 6f 70 73 79"+
-		"03 13 16 e9 75 57 c3 16 18 58 95 f2 93 ff 63 44 07 72 75 04 06 c0 a8 01 10 05 06 00 00 00 14 06 06 00 00 00 02 07 06 00 00 00 01")
+	b := vector(t, "rfc2865 7.2 request")
 	d := &datagram{client: &client{}}
 	d.n = copy(d.buf[:], b)
 	var req request
@@ -61,16 +60,14 @@ func TestCHAP(t *testing.T) {
 	}
 }
 
-// The exchange of RFC 2759 §9.2; its keys are in RFC 3079 §3.5.3.
+// The exchange of RFC 2759 §9.2 and its keys, by their names in testdata.
 const (
-	rfcAuthenticator = "5B 5D 7C 7D 7B 3F 2F 3E 3C 2C 60 21 32 26 26 28"
-	rfcPeer          = "21 40 23 24 25 5E 26 2A 28 29 5F 2B 3A 33 7C 7E"
-	rfcNTResponse    = "82 30 9E CD 8D 70 8B 5E A0 8F AA 39 81 CD 83 54 42 33 11 4A 3D 85 D6 DF"
-	rfcSuccess       = "S=407A5589115FD0D6209F510FE9C04566932CDA56"
-	rfcSendKey       = "8B 7C DC 14 9B 99 3A 1B A1 18 CB 15 3F 56 DC CB"
-	// RFC 3079 has no example of the server's receive key. This is what
-	// rfc3079.MakeKey of layeh.com/radius gives.
-	rfcRecvKey = "D5 F0 E9 52 1E 3E A9 58 96 45 E8 60 51 C8 22 26"
+	rfcAuthenticator = "rfc2759 9.2 authenticator challenge"
+	rfcPeer          = "rfc2759 9.2 peer challenge"
+	rfcNTResponse    = "rfc2759 9.2 nt-response"
+	rfcSuccess       = "rfc2759 9.2 authenticator response"
+	rfcSendKey       = "rfc3079 3.5.3 send start key"
+	rfcRecvKey       = "layeh.com/radius rfc3079.MakeKey receive key, of which rfc3079 has no example"
 )
 
 func TestMSCHAPv2OfRFC2759(t *testing.T) {
@@ -78,10 +75,10 @@ func TestMSCHAPv2OfRFC2759(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(h *harness) {
 				h.gate.verify = acceptOnly("clientPass")
-				value := append([]byte{msCHAPIdentifier, 0}, unhex(t, rfcPeer)...)
-				value = append(append(value, make([]byte, 8)...), unhex(t, rfcNTResponse)...)
+				value := append([]byte{msCHAPIdentifier, 0}, vector(t, rfcPeer)...)
+				value = append(append(value, make([]byte, 8)...), vector(t, rfcNTResponse)...)
 				b := newPacket(codec.CodeAccessRequest, 1, "a").user(name).
-					microsoft(msCHAPChallenge, unhex(t, rfcAuthenticator)).microsoft(msCHAP2Response, value).
+					microsoft(msCHAPChallenge, vector(t, rfcAuthenticator)).microsoft(msCHAP2Response, value).
 					add(rfc2865.ProxyState_Type, []byte("proxy")).signed(secret)
 				reply := h.wantReply(vpn, b, codec.CodeAccessAccept)
 				if got := h.gate.attempts[0].User; got != name {
@@ -106,17 +103,17 @@ func checkSuccess(t *testing.T, reply, request []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := microsoft.MSCHAP2Success_Get(p); string(got) != string(rune(msCHAPIdentifier))+rfcSuccess {
+	if got := microsoft.MSCHAP2Success_Get(p); string(got) != string(rune(msCHAPIdentifier))+string(vector(t, rfcSuccess)) {
 		t.Errorf("MS-CHAP2-Success %q", got)
 	}
 	if policy, types := microsoft.MSMPPEEncryptionPolicy_Get(p), microsoft.MSMPPEEncryptionTypes_Get(p); policy != 1 || types != 4 {
 		t.Errorf("MPPE policy %d, types %d: want 1 (allowed), 4 (128 bit)", policy, types)
 	}
 	send, recv := hiddenKey(t, p, msMPPESendKey), hiddenKey(t, p, msMPPERecvKey)
-	if got := reveal(t, send, request); !bytes.Equal(got, unhex(t, rfcSendKey)) {
+	if got := reveal(t, send, request); !bytes.Equal(got, vector(t, rfcSendKey)) {
 		t.Errorf("MS-MPPE-Send-Key %x", got)
 	}
-	if got := reveal(t, recv, request); !bytes.Equal(got, unhex(t, rfcRecvKey)) {
+	if got := reveal(t, recv, request); !bytes.Equal(got, vector(t, rfcRecvKey)) {
 		t.Errorf("MS-MPPE-Recv-Key %x", got)
 	}
 	if bytes.Equal(send[:2], recv[:2]) || send[0]&recv[0]&0x80 == 0 {

@@ -3,36 +3,45 @@ package mschap
 import (
 	"bytes"
 	"encoding/hex"
+	"encoding/json"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
 )
 
-// The exchange of RFC 2759 §9.2; its keys are in RFC 3079 §3.5.3.
+// The exchange of RFC 2759 §9.2 and its keys, by their names in testdata.
 const (
-	rfcAuthenticator = "5B 5D 7C 7D 7B 3F 2F 3E 3C 2C 60 21 32 26 26 28"
-	rfcPeer          = "21 40 23 24 25 5E 26 2A 28 29 5F 2B 3A 33 7C 7E"
-	rfcNTResponse    = "82 30 9E CD 8D 70 8B 5E A0 8F AA 39 81 CD 83 54 42 33 11 4A 3D 85 D6 DF"
-	rfcSuccess       = "S=407A5589115FD0D6209F510FE9C04566932CDA56"
-	rfcSendKey       = "8B 7C DC 14 9B 99 3A 1B A1 18 CB 15 3F 56 DC CB"
-	// RFC 3079 has no example of the server's receive key. This is what
-	// rfc3079.MakeKey of layeh.com/radius gives.
-	rfcRecvKey = "D5 F0 E9 52 1E 3E A9 58 96 45 E8 60 51 C8 22 26"
+	rfcAuthenticator = "rfc2759 9.2 authenticator challenge"
+	rfcPeer          = "rfc2759 9.2 peer challenge"
+	rfcNTResponse    = "rfc2759 9.2 nt-response"
+	rfcSuccess       = "rfc2759 9.2 authenticator response"
+	rfcSendKey       = "rfc3079 3.5.3 send start key"
+	rfcRecvKey       = "layeh.com/radius rfc3079.MakeKey receive key, of which rfc3079 has no example"
 )
 
-func unhex(t *testing.T, s string) []byte {
+// vector is one of the RFCs' examples.
+func vector(t *testing.T, name string) []byte {
 	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	text, err := os.ReadFile("../testdata/vectors.json")
 	if err != nil {
 		t.Fatal(err)
+	}
+	var vectors map[string]string
+	if err := json.Unmarshal(text, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(vectors[name], " ", ""))
+	if err != nil || len(b) == 0 {
+		t.Fatalf("the vector %q: %v", name, err)
 	}
 	return b
 }
 
 func rfcResponse(t *testing.T, name string) *Response {
 	t.Helper()
-	return NewResponse([ChallengeLength]byte(unhex(t, rfcAuthenticator)), [ChallengeLength]byte(unhex(t, rfcPeer)), name,
-		[NTResponseLength]byte(unhex(t, rfcNTResponse)))
+	return NewResponse([ChallengeLength]byte(vector(t, rfcAuthenticator)), [ChallengeLength]byte(vector(t, rfcPeer)), name,
+		[NTResponseLength]byte(vector(t, rfcNTResponse)))
 }
 
 func TestExchangeOfRFC2759(t *testing.T) {
@@ -42,11 +51,11 @@ func TestExchangeOfRFC2759(t *testing.T) {
 			t.Fatalf("%s: the response isn't matched by its password, or by another", name)
 		}
 		r.Match("another") // leaves what matched
-		if got := r.Success(); got != rfcSuccess {
+		if got := r.Success(); got != string(vector(t, rfcSuccess)) {
 			t.Errorf("%s: authenticator response %q", name, got)
 		}
 		send, recv := r.Keys()
-		if !bytes.Equal(send[:], unhex(t, rfcSendKey)) || !bytes.Equal(recv[:], unhex(t, rfcRecvKey)) {
+		if !bytes.Equal(send[:], vector(t, rfcSendKey)) || !bytes.Equal(recv[:], vector(t, rfcRecvKey)) {
 			t.Errorf("%s: keys %x to send, %x to receive", name, send, recv)
 		}
 	}
