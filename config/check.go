@@ -116,6 +116,7 @@ func checkRadius(c *Config, d *decoder) {
 		}
 		if client.Certificate != nil {
 			checkClientCertificate(client.Certificate, certificates, d, at+".certificate")
+			checkOverUDPOnly(d, at)
 		}
 		checkRealmOf(c, d, client.Realm, at+".realm")
 		others := d.unique()

@@ -39,6 +39,14 @@ func checkWaysIn(c *Config, d *decoder) {
 	}
 }
 
+// checkOverUDPOnly records a fault for what has no meaning beside a certificate:
+// somebody would rely on it.
+func checkOverUDPOnly(d *decoder, at string) {
+	if key := at + ".require_message_authenticator"; d.has(key) {
+		d.fault(key, "has no effect beside certificate: TLS shows who sent a packet; leave it out")
+	}
+}
+
 // checkClientCertificate brings the one thing that is given into the form that
 // is compared, and records a fault if another client has it.
 func checkClientCertificate(c *ClientCertificate, taken func(value, path string), d *decoder, at string) {

@@ -46,6 +46,7 @@ func TestRadSecFaults(t *testing.T) {
 		"short fingerprint":   {with("sha256: ab:cd"), "", "must be 64 hex digits"},
 		"a wildcard":          {with(`san_dns: "*.example"`), "", "must be a DNS name"},
 		"a secret as well":    {with("subject_cn: a }, secret_env: { "), "", "secret_env"},
+		"not about TLS":       {with("subject_cn: a }, require_message_authenticator: true, charset: { "), "", "radius.clients[0].require_message_authenticator: has no effect beside certificate"},
 		"nowhere to ask":      {strings.Replace(with("subject_cn: a"), "  tls:", "  # tls:", 1), "", "radius.tls: is missing"},
 		"twice":               {with("sha256: "+strings.Repeat("ab", 32)) + "    - { name: b, address: 192.0.2.2, realm: staff, certificate: { sha256: \"" + strings.Repeat("AB:", 31) + "AB\" } }\n", "", "is taken by radius.clients[0].certificate.sha256"},
 	} {

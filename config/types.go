@@ -109,6 +109,8 @@ type Realm struct {
 	// a second server when an answer is lost, which else tells the person that a
 	// right code is wrong. It bends single use: whoever can see a code and ask as
 	// that client and station has as long. Each use stands in the audit log.
+	// Where many people share a Calling-Station-Id, as behind one NAT address or a
+	// proxy that writes its own, anybody there who sees a code has that time too.
 	// Requests without a Calling-Station-Id never have it. Left out: off.
 	FailoverGrace time.Duration `yaml:"failover_grace" jsonschema:"minimum=1s,maximum=10s"`
 
@@ -458,7 +460,8 @@ type RadiusClient struct {
 	// RADIUS attributes that its Access-Accepts carry, such as
 	// { Filter-Id: "{group}", Mikrotik-Group: full }, as in a realm's radius_reply
 	// and over that. They are checked against otpgate's dictionary, which has the
-	// attributes of RFC 2865, 2868 and 2869 that decide about a log-in, and those
+	// attributes of RFC 2865, 2868 and 2869 that decide about a log-in, those for
+	// IPv6 (2001:db8::10, or 2001:db8:1::/48 for a prefix), and those
 	// of Cisco, Citrix, F5, Fortinet, Juniper, Microsoft, Mikrotik and Palo Alto.
 	Reply Reply `yaml:"reply"`
 
@@ -481,13 +484,15 @@ type RadiusClient struct {
 	// Whether a request without Message-Authenticator is dropped. false only
 	// for old gear that can't send it: it is open to BlastRADIUS
 	// (CVE-2024-3596), and must ask by PAP: a request by CHAP or MS-CHAPv2 has
-	// nothing else that shows who sent it. Over TLS none is needed. Default: true.
+	// nothing else that shows who sent it. Not beside certificate: TLS shows who
+	// sent it. Default: true.
 	RequireMessageAuthenticator bool `yaml:"require_message_authenticator" jsonschema:"default=true"`
 
 	// How many requests a second are evaluated, 0 to 100000; the rest is dropped,
 	// and the client sends it again. It keeps one client that runs wild from
 	// taking the gateway from the others: 1000 are ten thousand people within ten
-	// seconds of a power cut. 0: no limit. Default: 1000.
+	// seconds of a power cut. Accounting has three times as much of its own. 0: no
+	// limit. Default: 1000.
 	Rate int `yaml:"rate" jsonschema:"minimum=0,maximum=100000,default=1000"`
 
 	// Whether its accounting (RFC 2866: who began and ended a session) is

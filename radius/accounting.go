@@ -57,7 +57,7 @@ func (s *Server) account(req *request) ([]byte, error) {
 		return reply, err
 	}
 	defer s.accounts.abandon(entry)
-	if !req.client.limit.AllowN(s.Now(), 1) {
+	if !req.client.accounts.AllowN(s.Now(), 1) {
 		return nil, clientTooFast
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, answerLimit-s.Now().Sub(req.at))

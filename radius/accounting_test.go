@@ -101,6 +101,33 @@ func TestAccountingIsKeptThenAnswered(t *testing.T) {
 	})
 }
 
+// Much accounting keeps nobody from logging in, nor the other way round.
+func TestAccountingHasARateOfItsOwn(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		h.AccountLog = &fakeAccounts{}
+		clients, err := NewClients([]Client{{
+			Name: "vpn", Prefix: netip.PrefixFrom(vpn.Addr(), 32), Secret: Secret(secret), Realm: "staff", Rate: 1, Accounting: true,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Clients = clients
+		id := byte(0)
+		account := func() []byte {
+			id++
+			return session(id, rfc2866.AcctStatusType_Value_InterimUpdate).accounting(secret)
+		}
+		for range accountingPerLogin {
+			h.wantAccounted(vpn, account())
+		}
+		h.wantDrop(vpn, account(), "vpn", clientTooFast)
+		h.wantReply(vpn, login(1, "a", rightCode), codec.CodeAccessAccept)
+		h.wantDrop(vpn, login(2, "b", rightCode), "vpn", clientTooFast)
+		time.Sleep(time.Second)
+		h.wantAccounted(vpn, account())
+	})
+}
+
 func TestAccountingIsNotAnsweredUnlessKept(t *testing.T) {
 	withAccounting(t, func(h *harness, log *fakeAccounts) {
 		b := session(1, rfc2866.AcctStatusType_Value_Start).accounting(secret)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -43,29 +42,54 @@ func (c Certificate) check() error {
 }
 
 // presenting returns the client that cert maps to, if it may come from addr; or
-// the reason to refuse it. What only one certificate can have goes before names.
+// the reason to refuse it. What only one certificate can have goes before names,
+// and DNS names go before the Common Name (RFC 6614 §2.3). Of two clients whose
+// DNS names it has, the address must leave one.
 func (t *Clients) presenting(cert *x509.Certificate, addr netip.Addr) (*client, error) {
-	keys := []Certificate{{SHA256: fingerprintOf(cert)}}
+	var byName []Certificate
 	for _, name := range cert.DNSNames {
-		keys = append(keys, Certificate{DNSName: strings.ToLower(name)})
+		byName = append(byName, Certificate{DNSName: strings.ToLower(name)})
 	}
-	keys = append(keys, Certificate{SubjectCN: cert.Subject.CommonName})
-	for _, key := range keys {
-		c := t.byCertificate[key]
-		switch {
-		case c == nil:
-		case !c.Prefix.Contains(addr.Unmap()):
-			return nil, fmt.Errorf("%w (client %s)", certificateElsewhere, c.Name)
-		default:
-			return c, nil
+	for _, keys := range [][]Certificate{
+		{{SHA256: fingerprintOf(cert)}}, byName, {{SubjectCN: cert.Subject.CommonName}},
+	} {
+		if c, err := t.only(keys, addr); c != nil || err != nil {
+			return c, err
 		}
 	}
 	return nil, certificateUnknown
 }
 
-// mayConnect reports whether some client may come over TLS from addr.
-func (t *Clients) mayConnect(addr netip.Addr) bool {
-	return slices.ContainsFunc(t.overTLS, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+// only returns the one client that has one of the keys and may come from addr;
+// nil if none has a key; or the reason to refuse it.
+func (t *Clients) only(keys []Certificate, addr netip.Addr) (found *client, err error) {
+	for _, key := range keys {
+		c := t.byCertificate[key]
+		switch {
+		case c == nil, c == found: // found: the certificate has the name twice
+		case !c.Prefix.Contains(addr.Unmap()):
+			err = fmt.Errorf("%w (client %s)", certificateElsewhere, c.Name)
+		case found != nil:
+			return nil, fmt.Errorf("%w (clients %s and %s)", certificateAmbiguous, found.Name, c.Name)
+		default:
+			found = c
+		}
+	}
+	if found != nil {
+		return found, nil
+	}
+	return nil, err
+}
+
+// networkOf returns the network, the narrowest, of the clients that may come over
+// TLS from addr; ok is false if none may.
+func (t *Clients) networkOf(addr netip.Addr) (narrowest netip.Prefix, ok bool) {
+	for _, p := range t.overTLS {
+		if p.Contains(addr.Unmap()) && (!ok || p.Bits() > narrowest.Bits()) {
+			narrowest, ok = p, true
+		}
+	}
+	return narrowest, ok
 }
 
 func fingerprintOf(cert *x509.Certificate) string {

@@ -21,7 +21,7 @@ type Client struct {
 	Certificate *Certificate
 	Realm       string // of its users, unless their names have one of OtherRealms
 	OtherRealms []string
-	Latin1      bool           // its User-Names are in ISO 8859-1, not in UTF-8
+	Latin1      bool           // what people type there is in ISO 8859-1, not in UTF-8
 	Reply       dictionary.Set // what its Accepts carry
 	Mode        Mode
 	CodeFirst   bool // in ModePasswordOTP: the code stands before the password
@@ -30,8 +30,8 @@ type Client struct {
 	// attribute. Without it, whoever can alter packets on the way can turn a
 	// Reject into an Accept (CVE-2024-3596).
 	RequireMessageAuthenticator bool
-	// Rate is how many requests a second are evaluated; the rest is dropped. 0:
-	// no limit.
+	// Rate is how many log-ins a second are evaluated; the rest is dropped. 0: no
+	// limit. Accounting has accountingPerLogin times as much of its own.
 	Rate int
 	// Accounting says that its Accounting-Requests are kept and answered.
 	Accounting bool
@@ -66,7 +66,8 @@ type client struct {
 	Client
 	hashes    sync.Pool // of *hashes
 	replySize dictionary.Size
-	limit     *rate.Limiter
+	limit     *rate.Limiter // of log-ins
+	accounts  *rate.Limiter // of Accounting-Requests
 	tally     tally
 }
 
@@ -132,7 +133,7 @@ func (t *Clients) addCertified(c Client) error {
 }
 
 func newClient(c Client) *client {
-	entry := &client{Client: c, replySize: c.Reply.Size(), limit: newClientLimit(c.Rate)}
+	entry := &client{Client: c, replySize: c.Reply.Size(), limit: newClientLimit(c.Rate), accounts: newClientLimit(accountingPerLogin * c.Rate)}
 	entry.hashes.New = func() any { return newHashes(c.Secret) }
 	return entry
 }

@@ -41,9 +41,20 @@ func (r *request) checkIntegrity() error {
 		// (CVE-2024-3596), and what a NAS of its own never sends.
 		return proxyStateUnprotected
 	}
-	// What is left to go by is the password: hidden under another secret it is
-	// noise, and noise must not count as a wrong code of the user.
-	if password, err := r.userPassword(); err == nil && !isText(password) {
+	return r.checkPassword()
+}
+
+// checkPassword is what is left to go by without a Message-Authenticator. Over
+// UDP nothing else shows that the sender has the secret, so a packet without one
+// password that can be read must not get on: it would use up the client's rate
+// and push others out of what is remembered. Hidden under another secret a
+// password is noise, and noise must not count as a wrong code of the user.
+func (r *request) checkPassword() error {
+	password, err := r.userPassword()
+	switch {
+	case r.format == overUDP && (err != nil || r.count(rfc2865.UserPassword_Type) > 1):
+		return passwordUnusable
+	case err == nil && !isText([]byte(r.client.decode(string(password)))):
 		return passwordGarbled
 	}
 	return nil

@@ -3,6 +3,7 @@ package radius
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,11 @@ func TestClientWithoutMessageAuthenticator(t *testing.T) {
 		"has another secret":               {request().password(wrongCode, "guess").b, passwordGarbled},
 		"has another secret, empty code":   {request().password("", "guess").b, passwordGarbled},
 		"has another secret, long code":    {request().password(strings.Repeat("x", 128), "guess").b, passwordGarbled},
+		"has to send a password":           {request().b, passwordUnusable},
+		"may not send an empty attribute":  {request().add(rfc2865.UserPassword_Type, nil).b, passwordUnusable},
+		"may not send 15 octets":           {request().add(rfc2865.UserPassword_Type, make([]byte, 15)).b, passwordUnusable},
+		"may not send 144 octets":          {request().add(rfc2865.UserPassword_Type, make([]byte, 144)).b, passwordUnusable},
+		"may not send two passwords":       {request().password(rightCode, secret).password(rightCode, secret).b, passwordUnusable},
 		"sends a password that is no text": {request().password("123456\x00x", secret).b, passwordGarbled},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -45,6 +51,23 @@ func TestClientWithoutMessageAuthenticator(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What anybody can forge takes nothing from the client: neither its rate nor what
+// is remembered of its packets.
+func TestForgeriesUseNothingUp(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		h.Clients.lookup(legacy.Addr()).limit = newClientLimit(1)
+		forged := func(i int) *packet { return newPacket(codec.CodeAccessRequest, byte(i), fmt.Sprint(i)).user("hanako") }
+		for i := range 50 {
+			h.wantDrop(legacy, forged(i).b, "legacy", passwordUnusable)
+			h.wantDrop(legacy, forged(i).add(rfc2865.UserPassword_Type, make([]byte, 17)).b, "legacy", passwordUnusable)
+		}
+		if n, m := len(h.cache.entries), len(h.cache.evaluated.known); n != 0 || m != 0 {
+			t.Errorf("%d entries in the cache and %d packets remembered, want none", n, m)
+		}
+		h.wantReply(legacy, newPacket(codec.CodeAccessRequest, 1, "real").user("hanako").password(rightCode, secret).b, codec.CodeAccessAccept)
+	})
 }
 
 // With a right Message-Authenticator the secret is the same, and an odd

@@ -22,6 +22,12 @@ const (
 	maxUsers = 1 << 14
 )
 
+// accountingPerLogin is how many Accounting-Requests are evaluated for each
+// log-in of a client's rate: that a session has begun, goes on, and has ended. They
+// have a bucket of their own, so that gear which tells much, as after a
+// reconnect, keeps nobody from logging in.
+const accountingPerLogin = 3
+
 // userRefill is how long an empty bucket takes to be as good as a new one.
 const userRefill = userBurst * time.Second
 

@@ -773,6 +773,14 @@ func TestLatin1Client(t *testing.T) {
 		h.Realms = map[string]Realm{"staff": NewRealm(false, Japanese, nil, nil)}
 		state := h.asks("K\xe4se2026", nil, "Schl\xfcssel ??")
 		h.asks("x", state, askCode) // which has no Japanese
+
+		// Without a Message-Authenticator, the password has to be text of that charset.
+		h.as("legacy", ModeChallenge, FirstFactor{Upstream: u}).Latin1 = true
+		request := func(id byte, password string) []byte {
+			return newPacket(codec.CodeAccessRequest, id, password).user("hanako").password(password, secret).b
+		}
+		h.wantReply(legacy, request(201, "K\xe4se2026"), codec.CodeAccessChallenge)
+		h.wantDrop(legacy, request(202, "K\x84se2026"), "legacy", passwordGarbled)
 	})
 }
 
@@ -793,6 +801,17 @@ func TestChallengeOverRADIUS11(t *testing.T) {
 			}
 			ask11(t, conn, ask(uint32(2*i+2), rightCode).add(rfc2865.State_Type, got.Get(rfc2865.State_Type)), want)
 		}
+	})
+}
+
+// Who speaks RADIUS/1.1 is told to ask elsewhere.
+func TestFirstFactorUnavailableOverRADIUS11(t *testing.T) {
+	overTLSInBubble(t, func(h *tlsHarness) {
+		for c := range h.Clients.all {
+			c.Mode, c.FirstFactor = ModeChallenge, FirstFactor{Directory: &fakeDirectory{err: errDown}}
+		}
+		ask11(t, h.dial11(), v11(codec.CodeAccessRequest, 1).user("hanako").add(rfc2865.UserPassword_Type, []byte("x")), codeProtocolError)
+		h.wantCalls(0)
 	})
 }
 

@@ -82,10 +82,7 @@ func (r *request) papProof() (*proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	typed := string(password)
-	if r.client.Latin1 {
-		typed = fromLatin1(typed)
-	}
+	typed := r.client.decode(string(password))
 	return &proof{method: methodPAP, match: verifier.Typed(typed), typed: typed, isTyped: true, canAsk: true}, nil
 }
 

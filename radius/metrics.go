@@ -39,7 +39,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"client", "code"}),
 		dropped: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "otpgate_radius_dropped_total",
-			Help: "RADIUS packets that got no reply, by reason. The client is empty if the address is unknown.",
+			Help: "RADIUS packets that got no answer, or over RADIUS/1.1 a Protocol-Error, by reason. The client is empty if the address is unknown.",
 		}, []string{"client", "reason"}),
 		rejects: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "otpgate_radius_refused_total",

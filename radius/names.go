@@ -28,10 +28,7 @@ func (s *Server) subject(r *request) (subject, error) {
 // named returns whom a client means by a name, octet by octet as it was sent.
 func (s *Server) named(c *client, name string) (subject, error) {
 	who := subject{sent: name}
-	if c.Latin1 {
-		name = fromLatin1(name)
-	}
-	who.realm, who.user = c.split(name)
+	who.realm, who.user = c.split(c.decode(name))
 	if s.Realms[who.realm].LowerNames {
 		who.user = strings.ToLower(who.user)
 	}
@@ -68,6 +65,14 @@ func (c *Client) realmNamed(name string) (realm string, ok bool) {
 		return "", false
 	}
 	return c.OtherRealms[i], true
+}
+
+// decode is what somebody typed at the client, in UTF-8.
+func (c *Client) decode(s string) string {
+	if c.Latin1 {
+		return fromLatin1(s)
+	}
+	return s
 }
 
 // fromLatin1 decodes ISO 8859-1, whose octets are Unicode's first 256.

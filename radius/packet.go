@@ -51,7 +51,7 @@ func (r *request) parse(d *datagram) error {
 			return fmt.Errorf("%w: an attribute's length leads out of the packet", malformed)
 		}
 		if len(r.avps) == maxAttributes {
-			return fmt.Errorf("%w: more than %d attributes", malformed, maxAttributes)
+			return tooManyAttributes
 		}
 		length := int(rest[1])
 		avp := codec.AVP{Type: codec.Type(rest[0]), Attribute: rest[2:length:length]}

@@ -50,7 +50,7 @@ func TestMalformedIsDropped(t *testing.T) {
 		"attribute leads out":                 {withLength(append(bytes.Clone(good), 1, 3), len(good)+2), malformed},
 		"half an attribute":                   {withLength(append(bytes.Clone(good), 1), len(good)+1), malformed},
 		"length field cuts an attribute":      {withLength(bytes.Clone(good), len(good)-3), malformed},
-		"too many attributes":                 {many.signed(secret), malformed},
+		"too many attributes":                 {many.signed(secret), tooManyAttributes},
 		"Access-Accept":                       {newPacket(codec.CodeAccessAccept, 1, "a").signed(secret), unexpectedCode},
 		"Accounting-Request":                  {newPacket(codec.CodeAccountingRequest, 1, "a").signed(secret), accountingWrong},
 		"code 0":                              {newPacket(0, 1, "a").signed(secret), unexpectedCode},

@@ -2,6 +2,7 @@ package radius
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 )
 
@@ -13,16 +14,19 @@ type reason string
 const (
 	unknownClient          reason = "unknown_client"
 	malformed              reason = "malformed"
+	tooManyAttributes      reason = "too_many_attributes"
 	unexpectedCode         reason = "unexpected_code"
 	authenticatorMissing   reason = "message_authenticator_missing"
 	authenticatorMalformed reason = "message_authenticator_malformed"
 	authenticatorWrong     reason = "message_authenticator_wrong"
 	proxyStateUnprotected  reason = "proxy_state_unprotected"
 	passwordGarbled        reason = "password_garbled"
+	passwordUnusable       reason = "password_unusable"
 	duplicate              reason = "duplicate"
 	duplicateAltered       reason = "duplicate_altered"
 	replayed               reason = "replayed"
 	superseded             reason = "superseded"
+	tokenReused            reason = "token_reused"
 	queueFull              reason = "queue_full"
 	stale                  reason = "stale"
 	clientTooFast          reason = "client_rate"
@@ -47,6 +51,8 @@ func (r reason) Error() string {
 		return "no client in gateway.yaml has this address: add it under radius.clients if it is yours"
 	case malformed:
 		return "it is not a RADIUS packet"
+	case tooManyAttributes:
+		return fmt.Sprintf("it has more than %d attributes, and no gear sends so many: a proxy may have added some", maxAttributes)
 	case unexpectedCode:
 		return "only Access-Request, Accounting-Request and Status-Server are answered here"
 	case authenticatorMissing:
@@ -59,6 +65,8 @@ func (r reason) Error() string {
 		return "it has a Proxy-State but no Message-Authenticator, as in an attack (BlastRADIUS, CVE-2024-3596): turn Message-Authenticator on at the client or proxy"
 	case passwordGarbled:
 		return "its password is unreadable: " + sameSecret
+	case passwordUnusable:
+		return "it has no Message-Authenticator, and not exactly one User-Password of a right length, so nothing shows that it comes from the client: anybody can have made it"
 	case duplicate:
 		return "it is a resend of one that is being answered"
 	case duplicateAltered:
@@ -67,6 +75,8 @@ func (r reason) Error() string {
 		return "it was answered before, and comes again from another port or long after: the network repeats packets, or somebody has captured it"
 	case superseded:
 		return "the client gave its identifier to a new request before this one was answered"
+	case tokenReused:
+		return "the client gave its Token to a new request before this connection had answered the last one: RADIUS/1.1 forbids that"
 	case queueFull:
 		return "too many requests are waiting: the gateway is overloaded, or its disk is slow"
 	case stale:
@@ -108,8 +118,9 @@ func (r reason) level() slog.Level {
 	return slog.LevelWarn
 }
 
-// drop counts a packet that gets no reply, and says why, rate-limited. err is a
-// reason, or wraps one.
+// drop counts a packet that gets no reply, and says why, rate-limited; over
+// RADIUS/1.1 also to the client, which else had to wait. err is a reason, or wraps
+// one.
 func (s *Server) drop(d *datagram, err error) {
 	why := internalError
 	errors.As(err, &why)
@@ -121,7 +132,9 @@ func (s *Server) drop(d *datagram, err error) {
 		s.unknown.seen(d.from.Addr(), d.at)
 	}
 	s.Metrics.droppedFor(name, why)
-	d.via.dropped(why)
+	if told := protocolError(d, why); told == nil || d.via.send(told, d.from) != nil {
+		d.via.dropped(why)
+	}
 	if suppressed, ok := s.notices.allow(name, string(why)); ok {
 		s.Log.LogAttrs(s.ctx, why.level(), "RADIUS: packet dropped: "+err.Error(),
 			slog.String("client", name), slog.Any("from", d.from),

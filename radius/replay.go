@@ -13,16 +13,19 @@ import (
 // and of that client only.
 const maxRemembered = 1 << 16
 
-// fingerprint tells packets apart by what only a holder of the secret can have
-// made: half of a SHA-256.
+// fingerprint tells packets of all clients apart by what only a holder of the
+// secret can have made: half of a SHA-256.
 type fingerprint [sha256.Size / 2]byte
 
-// fingerprint of a packet with a Message-Authenticator is over all its octets.
-// One without can be altered at will, but for the password, which is bound to
-// the Request Authenticator.
+// fingerprint of a packet with a Message-Authenticator, or over TLS, is over all
+// its octets. One without can be altered at will, but for the password, which is
+// bound to the Request Authenticator. The client's name is in it, so that no
+// client can have another's packets taken for replays by sending them first.
 func (r *request) fingerprint() fingerprint {
 	h := sha256.New()
-	if r.authenticators > 0 {
+	h.Write([]byte(r.client.Name))
+	h.Write([]byte{0}) // which is in no name: config allows letters and digits
+	if r.authenticators > 0 || r.format == overTLS {
 		h.Write(r.raw)
 	} else {
 		h.Write(r.packet.Authenticator[:])

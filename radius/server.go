@@ -3,12 +3,12 @@
 //
 // One datagram goes this way:
 //
-//	socket ─► receive ─► queue ─► worker ─► parse ─► integrity ─► reply cache ─► rate ─► method ─► burst ─► rate ─► gate ─► reply
-//	(udp.go)  client?    full?    stale?    packet.go integrity.go cache.go      limit.go method.go burst.go limit.go access.go
+//	socket ─► receive ─► queue ─► worker ─► parse ─► integrity ─► reply cache ─► rate ─► method ─► login ─► burst, rate ─► first factor ─► gate ─► reply
+//	(udp.go)  client?    full?    stale?    packet.go integrity.go cache.go      limit.go method.go login.go burst.go      firstfactor.go          access.go
 //
 // and ends in exactly one of two states: replied, or dropped for one reason of
 // a closed set (reason.go), which is counted and, rate-limited, logged. A panic
-// costs the one packet that caused it.
+// costs the one packet, or the one TLS connection, that caused it.
 //
 //   - Integrity comes before the reply cache, so that nobody without the shared
 //     secret can change what the cache holds.
@@ -18,6 +18,16 @@
 //   - One method shows the code (pap.go, chap.go, mschap.go): each gives the gate
 //     a verifier.Match, and the answer what it has to carry. A method never
 //     decides.
+//   - A log-in may take more than one step: what its client's mode has people type,
+//     another server's questions, the code, a next code, a new PIN (login.go,
+//     newpin.go). Between two of them it lives in a State, sealed, bound to client
+//     and user, and good at any node (state.go). What people read stands in
+//     prompt.go. Every method goes on through Server.proceed.
+//   - Whether a first factor is right, a directory, another server or the gate says
+//     (firstfactor.go); what that is worth, the gate. However it was, the answer is
+//     the same until the gate has decided.
+//   - What the door rejects by itself has a reason of a closed set, counted too
+//     (refusal.go).
 //   - The methods that gear tries one after the other with one wrong code are one
 //     failure (burst.go).
 //   - What a client, or one user at it, asks too often is dropped before the gate
@@ -26,7 +36,8 @@
 //     there, on the same sockets (accounting.go).
 //   - What came from each client is told to the operator (seen.go).
 //   - No decision, no answer: if the gate fails, the packet is dropped, and the
-//     gear asks again or turns to the next server.
+//     gear asks again or turns to the next server. Over RADIUS/1.1 it is told that
+//     it has to (protocolerror.go).
 //   - An Access-Reject never says why.
 //   - Whom a request names, realm and case and charset, stands in names.go; what an
 //     Access-Accept carries beyond the yes in answer.go and radius/dictionary.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -185,12 +184,12 @@ func TestForgeryDoesNotTouchTheCache(t *testing.T) {
 	})
 }
 
-func TestCacheIsBounded(t *testing.T) {
-	now := time.Unix(0, 0)
-	c := newReplyCache(func() time.Time { return now })
+// numbered returns requests that are alike but for their Request Authenticator
+// and their address.
+func numbered(t *testing.T) func(i int) *request {
 	raw := login(1, "a", rightCode)
 	clients := testClients(t)
-	key := func(i int) *request {
+	return func(i int) *request {
 		b := bytes.Clone(raw)
 		binary.BigEndian.PutUint32(b[4:], uint32(i)) // of the Request Authenticator
 		var ip [4]byte
@@ -203,6 +202,33 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 		return req
 	}
+}
+
+func TestCachedRepliesAreBoundedByOctets(t *testing.T) {
+	c, key := newReplyCache(time.Now), numbered(t)
+	large := make([]byte, codec.MaxPacketLength)
+	const most = maxReplyOctets / codec.MaxPacketLength
+	for i := range most + 100 {
+		e, _, err := c.begin(key(i))
+		if err != nil || !c.finish(e, large) {
+			t.Fatal(i, err)
+		}
+	}
+	if n := c.answered.Len(); n != most || c.octets != most*len(large) {
+		t.Errorf("%d replies of %d octets are held, want %d of %d", n, c.octets, most, most*len(large))
+	}
+	if _, reply, _ := c.begin(key(most + 99)); reply == nil {
+		t.Error("the youngest was evicted")
+	}
+	c.now = func() time.Time { return time.Now().Add(replyHold) }
+	if c.expire(); c.octets != 0 || len(c.entries) != 0 {
+		t.Errorf("%d octets and %d entries after the hold", c.octets, len(c.entries))
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	now := time.Unix(0, 0)
+	c, key := newReplyCache(func() time.Time { return now }), numbered(t)
 	inFlight, _, _ := c.begin(key(-1))
 	for i := range maxExchanges + 10 {
 		e, reply, err := c.begin(key(i))
@@ -486,20 +512,4 @@ func TestBrokenSocketEndsServe(t *testing.T) {
 			t.Errorf("Shutdown: %v", err)
 		}
 	})
-}
-
-func TestFIPSOnlyIsRefused(t *testing.T) {
-	if os.Getenv("RADIUS_TEST_FIPS") != "" {
-		err := (&Server{}).Serve(newMemConn())
-		if !errors.Is(err, errFIPS) {
-			t.Errorf("Serve: %v, want %v", err, errFIPS)
-		}
-		return
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFIPSOnlyIsRefused$", "-test.v")
-	cmd.Env = append(os.Environ(), "RADIUS_TEST_FIPS=1", "GODEBUG=fips140=only")
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestFIPSOnlyIsRefused") {
-		t.Errorf("%v\n%s", err, out)
-	}
 }

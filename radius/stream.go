@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +37,7 @@ const (
 type stream struct {
 	conn   *tls.Conn
 	from   netip.AddrPort
+	origin origin
 	client *client
 	format format
 	in     *bufio.Reader
@@ -67,10 +70,11 @@ func (o *outbox) send(b []byte, _ netip.AddrPort) error {
 
 // dropped frees the request's slot. After a packet that shows the other side to
 // be out of step, or without the secret, the connection is to be closed (RFC
-// 6613 §2.6.4, RFC 6614 §2.5).
+// 6613 §2.6.4, RFC 9765 §4.2.2). What a third party can have put into a packet
+// that a proxy passes on isn't among the reasons: it would end everybody's.
 func (o *outbox) dropped(why reason) {
 	<-o.slots
-	if why == malformed || why == authenticatorMalformed || why == authenticatorWrong {
+	if slices.Contains([]reason{malformed, authenticatorMalformed, authenticatorWrong, accountingWrong, tokenReused}, why) {
 		o.condemned.Store(true)
 		select {
 		case o.wake <- struct{}{}:
@@ -87,39 +91,45 @@ func (s *Server) converse(t *stream) {
 		s.write(t)
 		close(written)
 	}()
-	s.readStream(t)
-	for range cap(t.out.slots) { // each is free once its request is
-		t.out.slots <- struct{}{}
+	defer func() { // after a panic too
+		for range cap(t.out.slots) { // each is free once its request is
+			t.out.slots <- struct{}{}
+		}
+		close(t.out.replies)
+		<-written
+	}()
+	for s.readStream(t) {
 	}
-	close(t.out.replies)
-	<-written
 }
 
-// readStream queues what comes in.
-func (s *Server) readStream(t *stream) {
-	for {
-		t.out.slots <- struct{}{}
-		d := s.datagrams.Get().(*datagram)
-		n, err := s.nextPacket(t, d.buf[:])
-		var why reason
-		if err != nil && !errors.As(err, &why) { // the end, or no more in time: nothing to answer
-			s.datagrams.Put(d)
+// readStream queues the next packet, which has a slot from then on. It reports
+// false if there will be no other.
+func (s *Server) readStream(t *stream) (more bool) {
+	t.out.slots <- struct{}{}
+	queued := false
+	defer func() {
+		if !queued {
 			<-t.out.slots
-			return
 		}
-		d.via, d.from, d.client, d.format, d.at, d.n = t.out, t.from, t.client, t.format, s.Now(), n
-		s.received(d)
-		if err == nil {
-			err = s.enqueue(d)
-		}
-		if err != nil {
-			s.drop(d, err)
-			s.datagrams.Put(d)
-		}
-		if why != "" { // where the next packet begins can't be known
-			return
-		}
+	}()
+	d := s.datagrams.Get().(*datagram)
+	n, err := s.nextPacket(t, d.buf[:])
+	var why reason
+	if err != nil && !errors.As(err, &why) { // the end, or no more in time: nothing to answer
+		s.datagrams.Put(d)
+		return false
 	}
+	d.via, d.from, d.client, d.format, d.at, d.n = t.out, t.from, t.client, t.format, s.Now(), n
+	s.received(d)
+	queued = true // or dropped, which frees the slot as well
+	if err == nil {
+		err = s.enqueue(d)
+	}
+	if err != nil {
+		s.drop(d, err)
+		s.datagrams.Put(d)
+	}
+	return why == "" // else where the next packet begins can't be known
 }
 
 // nextPacket waits for a packet, unless reading is over. Deadlines are set
@@ -167,8 +177,7 @@ func (s *Server) write(t *stream) {
 				return
 			}
 			if !t.out.broken.Load() {
-				_ = t.conn.SetWriteDeadline(s.Now().Add(writeLimit))
-				if _, err := t.conn.Write(b); err != nil {
+				if err := t.writeSafely(b, s.Now().Add(writeLimit)); err != nil {
 					t.out.broken.Store(true)
 					t.out.condemned.Store(true)
 					t.interrupt()
@@ -178,6 +187,19 @@ func (s *Server) write(t *stream) {
 			<-t.out.slots
 		}
 	}
+}
+
+// writeSafely writes a reply. A panic in it is an error, as the slots must go on
+// being freed.
+func (t *stream) writeSafely(b []byte, deadline time.Time) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: panic: %v\n%s", internalError, v, debug.Stack())
+		}
+	}()
+	_ = t.conn.SetWriteDeadline(deadline) // fails only on a closed one, and so does Write
+	_, err = t.conn.Write(b)
+	return err
 }
 
 // interrupt ends a read, or a handshake, that waits.

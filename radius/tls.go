@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -20,11 +21,16 @@ import (
 const (
 	// handshakeLimit is how long a connection may take until its client is known.
 	handshakeLimit = 10 * time.Second
-	// maxHandshakes bounds those that aren't yet, and maxHandshakesFrom those
-	// of one address: they cost memory and signatures before anybody is known.
-	// A proxy that starts opens a few.
+	// maxHandshakes bounds those that aren't yet: they cost memory and signatures
+	// before anybody is known. maxHandshakesOf bounds those of one of the clients'
+	// networks, so that whoever is in one keeps none of the others out, and
+	// maxHandshakesFrom those of one host there. A proxy that starts opens a few.
 	maxHandshakes     = 128
+	maxHandshakesOf   = 32
 	maxHandshakesFrom = 16
+	// hostBits6 is what counts as one host in IPv6: whoever has an address of a
+	// subnet (RFC 4291 §2.5.4) has all of them.
+	hostBits6 = 64
 	// maxConnections bounds all, at some 50 KiB each to 50 MiB, and
 	// maxConnectionsOf those of one client, so that none keeps the others out.
 	maxConnections   = 1024
@@ -50,7 +56,9 @@ const (
 	certificateInvalid   rejection = "certificate_invalid"
 	certificateUnknown   rejection = "certificate_unknown"
 	certificateElsewhere rejection = "certificate_elsewhere"
+	certificateAmbiguous rejection = "certificate_ambiguous"
 	acceptFailed         rejection = "accept_failed"
+	connectionFault      rejection = "internal_error"
 )
 
 func (r rejection) Error() string {
@@ -69,6 +77,10 @@ func (r rejection) Error() string {
 		return "no client in gateway.yaml has its certificate: put one of the things it presented under certificate in the client's entry, if it is yours"
 	case certificateElsewhere:
 		return "its certificate is that of a client with another address"
+	case certificateAmbiguous:
+		return "its certificate has the DNS names of two clients: give each of them a certificate of its own, or name them by sha256"
+	case connectionFault:
+		return "a fault in otpgate: please report it with this line"
 	case acceptFailed:
 		return "it could not be accepted"
 	}
@@ -78,7 +90,7 @@ func (r rejection) Error() string {
 // ServeTLS answers what arrives over TLS (RFC 6614) on connections to l, until
 // Shutdown; then it returns nil. The server shows certificate, and each client
 // must show one that roots vouch for and that a Client names. l is the server's
-// from now on. TLS 1.3 or 1.2; RADIUS/1.1 over 1.3 only (RFC 9765 §3.6), which is
+// from now on. TLS 1.3 or 1.2; RADIUS/1.1 over 1.3 only (RFC 9765 §3.4), which is
 // taken if the client offers it.
 func (s *Server) ServeTLS(l net.Listener, certificate tls.Certificate, roots *x509.CertPool) error {
 	door := listener{l}
@@ -93,7 +105,7 @@ func (s *Server) ServeTLS(l net.Listener, certificate tls.Certificate, roots *x5
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{alpn11, alpn10},
 		// Each connection shows its certificate, and negotiates its protocol,
-		// anew (RFC 9765 §3.7).
+		// anew (RFC 9765 §3.5).
 		SessionTicketsDisabled: true,
 	})
 	if err != nil {
@@ -135,32 +147,47 @@ func (s *Server) accept(l net.Listener, config *tls.Config) error {
 // take begins a connection, within the limits.
 func (s *Server) take(conn net.Conn, config *tls.Config) {
 	from := addrPort(conn)
-	if !s.Clients.mayConnect(from.Addr()) {
+	network, ok := s.Clients.networkOf(from.Addr())
+	if !ok {
 		s.unknown.seen(from.Addr(), s.Now())
 		s.refuse(from, addressUnknown)
 		_ = conn.Close() // nothing was sent on it
 		return
 	}
-	if err := s.conns.begin(from.Addr()); err != nil {
+	origin := origin{network, hostOf(from.Addr())}
+	if err := s.conns.begin(origin); err != nil {
 		s.refuse(from, err)
 		_ = conn.Close()
 		return
 	}
-	t := &stream{from: from, out: newOutbox()}
+	t := &stream{from: from, origin: origin, out: newOutbox()}
 	t.conn = tls.Server(conn, s.configFor(t, config))
 	t.in = bufio.NewReaderSize(t.conn, codec.MaxPacketLength)
 	_ = conn.SetDeadline(s.Now().Add(handshakeLimit)) // before it can be interrupted
 	if !s.open(t) {
-		s.conns.endHandshake(from.Addr())
+		s.conns.endHandshake(origin)
 		_ = conn.Close()
 		return
 	}
 	go func() {
 		defer s.readers.Done()
 		defer s.forget(t)
-		s.serveStream(t)
-		_ = t.conn.Close() // with close_notify, if the other side still takes it
+		s.serveSafely(t)
 	}()
+}
+
+// serveSafely is serveStream, in which a panic costs the one connection.
+func (s *Server) serveSafely(t *stream) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		_ = t.conn.NetConn().Close() // what TLS knows of it can't be relied on
+		s.refuse(t.from, fmt.Errorf("%w: panic: %v\n%s", connectionFault, v, debug.Stack()))
+	}()
+	s.serveStream(t)
+	_ = t.conn.Close() // with close_notify, if the other side still takes it
 }
 
 // configFor is config for one connection, whose client it finds.
@@ -186,8 +213,7 @@ func (s *Server) configFor(t *stream, config *tls.Config) *tls.Config {
 
 // serveStream finds out who it is and answers until the connection ends.
 func (s *Server) serveStream(t *stream) {
-	err := t.conn.HandshakeContext(s.ctx)
-	s.conns.endHandshake(t.from.Addr())
+	err := s.handshake(t)
 	if err == nil {
 		err = s.conns.enter(t.client.Name)
 	}
@@ -210,6 +236,12 @@ func (s *Server) serveStream(t *stream) {
 	s.converse(t)
 }
 
+// handshake ends the connection's time among those that aren't known yet.
+func (s *Server) handshake(t *stream) error {
+	defer s.conns.endHandshake(t.origin)
+	return t.conn.HandshakeContext(s.ctx)
+}
+
 // presentedOn is what the log says about the certificate that err is about.
 func (s *Server) presentedOn(t *stream, err error) []slog.Attr {
 	var invalid *tls.CertificateVerificationError
@@ -222,7 +254,8 @@ func (s *Server) presentedOn(t *stream, err error) []slog.Attr {
 	return nil
 }
 
-// refuse counts a connection that was refused, and says why, rate-limited.
+// refuse counts a connection that was refused, or that ended by a fault, and says
+// why, rate-limited.
 func (s *Server) refuse(from netip.AddrPort, err error, more ...slog.Attr) {
 	var why rejection
 	var invalid *tls.CertificateVerificationError
@@ -234,8 +267,12 @@ func (s *Server) refuse(from netip.AddrPort, err error, more ...slog.Attr) {
 		why, err = handshakeFailed, fmt.Errorf("%w: %w", handshakeFailed, err)
 	}
 	s.Metrics.refused.WithLabelValues(string(why)).Inc()
+	level, what := slog.LevelWarn, "refused"
+	if why == connectionFault {
+		level, what = slog.LevelError, "ended"
+	}
 	if suppressed, ok := s.notices.allow("", string(why)); ok {
-		s.Log.LogAttrs(s.ctx, slog.LevelWarn, "RADIUS: TLS connection refused: "+err.Error(),
+		s.Log.LogAttrs(s.ctx, level, "RADIUS: TLS connection "+what+": "+err.Error(),
 			append([]slog.Attr{slog.Any("from", from), slog.Int("suppressed", suppressed)}, more...)...)
 	}
 }
@@ -263,42 +300,58 @@ func addrPort(conn net.Conn) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// origin is where a handshake comes from, as its limits count it.
+type origin struct {
+	network netip.Prefix // of the clients that may come from there
+	host    netip.Prefix
+}
+
+// hostOf is the host of an address: itself, or its subnet in IPv6.
+func hostOf(addr netip.Addr) netip.Prefix {
+	addr = addr.Unmap()
+	host, _ := addr.Prefix(min(addr.BitLen(), hostBits6)) // fails for no address alone
+	return host
+}
+
 // connections counts those that are open.
 type connections struct {
 	mu         sync.Mutex // guards the rest
 	total      int        // whose client is known or not
 	handshakes int
-	from       map[netip.Addr]int // handshakes, by address
-	of         map[string]int     // by client
+	from       map[netip.Prefix]int // handshakes, by host
+	in         map[netip.Prefix]int // handshakes, by network
+	of         map[string]int       // by client
 }
 
 func newConnections() *connections {
-	return &connections{from: make(map[netip.Addr]int), of: make(map[string]int)}
+	return &connections{from: make(map[netip.Prefix]int), in: make(map[netip.Prefix]int), of: make(map[string]int)}
 }
 
 // begin lets a handshake begin, or says why not. endHandshake ends it.
-func (c *connections) begin(from netip.Addr) error {
+func (c *connections) begin(o origin) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.handshakes >= maxHandshakes, c.from[from] >= maxHandshakesFrom:
+	case c.handshakes >= maxHandshakes, c.in[o.network] >= maxHandshakesOf, c.from[o.host] >= maxHandshakesFrom:
 		return tooManyHandshakes
 	case c.total >= maxConnections:
 		return tooManyConnections
 	}
 	c.total++
 	c.handshakes++
-	c.from[from]++
+	c.in[o.network]++
+	c.from[o.host]++
 	return nil
 }
 
-func (c *connections) endHandshake(from netip.Addr) {
+func (c *connections) endHandshake(o origin) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.total--
 	c.handshakes--
-	if c.from[from]--; c.from[from] == 0 {
-		delete(c.from, from)
+	c.in[o.network]-- // the networks are ours: there are no more than in gateway.yaml
+	if c.from[o.host]--; c.from[o.host] == 0 {
+		delete(c.from, o.host)
 	}
 }
 

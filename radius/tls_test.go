@@ -361,6 +361,7 @@ func TestBadPacketClosesTheConnection(t *testing.T) {
 		"length above 4096":           {[]byte{1, 1, 0x10, 1}, malformed},
 		"attribute leads out":         {newPacket(codec.CodeAccessRequest, 1, "a").add(1, nil).b[:22:22], malformed},
 		"wrong Message-Authenticator": {radsec(1, "a", rightCode).signed("another secret"), authenticatorWrong},
+		"wrong Request Authenticator": {session(1, rfc2866.AcctStatusType_Value_Start).accounting("another secret"), accountingWrong},
 	} {
 		t.Run(name, func(t *testing.T) {
 			overTLSInBubble(t, func(h *tlsHarness) {
@@ -377,6 +378,27 @@ func TestBadPacketClosesTheConnection(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What one person can have put into a packet doesn't end the connection that a
+// proxy uses for all of them.
+func TestTooManyAttributesCostOnePacket(t *testing.T) {
+	overTLSInBubble(t, func(h *tlsHarness) {
+		conn := h.mustDial(proxy, h.as("proxy.example"))
+		many := radsec(1, "a", rightCode)
+		for range maxAttributes {
+			many.add(rfc2865.ReplyMessage_Type, []byte("x"))
+		}
+		send(t, conn, many.b)
+		send(t, conn, radsec(2, "b", rightCode).b)
+		if reply := receive(t, conn); reply[1] != 2 {
+			t.Errorf("an answer to request %d", reply[1])
+		}
+		synctest.Wait()
+		if n := h.drops("proxy", tooManyAttributes); n != 1 {
+			t.Errorf("dropped for too many attributes: %v, want 1", n)
+		}
+	})
 }
 
 func TestPasswordOfAnotherSecretIsNotAWrongCode(t *testing.T) {
@@ -641,6 +663,100 @@ func TestTokensTellRequestsApart(t *testing.T) {
 		ask(one, 1, rightCode, codec.CodeAccessAccept, 4)     // the Token, used again
 		time.Sleep(replyHold)
 		ask(one, 1, wrongCode, codec.CodeAccessReject, 5) // long after: no replay
+	})
+}
+
+// RFC 6613 §2.6.1: what had no answer may come over a new connection. The answer
+// was lost with the old one, and the code is used up.
+func TestSamePacketOverANewConnection(t *testing.T) {
+	overTLSInBubble(t, func(h *tlsHarness) {
+		connect := func() net.Conn { return h.mustDial(proxy, h.as("proxy.example")) }
+		request := radsec(1, "a", rightCode).b
+		first := connect()
+		send(t, first, request)
+		reply := receive(t, first)
+		_ = first.(*tls.Conn).NetConn().Close()
+		second := connect()
+		send(t, second, request)
+		if again := receive(t, second); !bytes.Equal(again, reply) || codec.Code(reply[0]) != codec.CodeAccessAccept {
+			t.Errorf("% x, and then % x, want the same Accept", reply, again)
+		}
+		h.wantCalls(1)
+
+		// Another client has no part in it, though its secret is the same.
+		named := h.mustDial(other, h.as("x", "named.example"))
+		send(t, named, request)
+		receive(t, named)
+		h.wantCalls(2)
+
+		// The Identifier, used again on the new connection, doesn't hide it.
+		send(t, second, radsec(1, "b", wrongCode).b)
+		receive(t, second)
+		send(t, second, request)
+		if again := receive(t, second); !bytes.Equal(again, reply) {
+			t.Errorf("% x, want % x", again, reply)
+		}
+		h.wantCalls(3)
+
+		time.Sleep(replyHold)
+		send(t, second, request) // a replay by now
+		synctest.Wait()
+		h.wantCalls(3)
+		if n := h.drops("proxy", replayed); n != 1 {
+			t.Errorf("%v were dropped as replays, want 1", n)
+		}
+	})
+}
+
+func TestSamePacketOverANewConnectionWhileUnderWay(t *testing.T) {
+	overTLSInBubble(t, func(h *tlsHarness) {
+		release := make(chan struct{})
+		h.gate.verify = func(context.Context, verifier.Attempt) (verifier.Result, error) {
+			<-release
+			return verifier.Result{Outcome: verifier.Accepted}, nil
+		}
+		request := radsec(1, "a", rightCode).b
+		first := h.mustDial(proxy, h.as("proxy.example"))
+		send(t, first, request)
+		synctest.Wait()
+		_ = first.NetConn().Close()
+		second := h.mustDial(proxy, h.as("proxy.example"))
+		send(t, second, request)
+		synctest.Wait()
+		if n := h.drops("proxy", duplicate); n != 1 {
+			t.Errorf("dropped as a duplicate: %v, want 1", n)
+		}
+		close(release)
+		synctest.Wait()
+		send(t, second, request)
+		if reply := receive(t, second); codec.Code(reply[0]) != codec.CodeAccessAccept {
+			t.Errorf("% x", reply)
+		}
+		h.wantCalls(1)
+	})
+}
+
+// RFC 9765 §4.2.2: whoever uses the Token of an outstanding request for another
+// one can't be talked with.
+func TestTokenOfAnOutstandingRequest(t *testing.T) {
+	overTLSInBubble(t, func(h *tlsHarness) {
+		release := make(chan struct{})
+		h.gate.verify = func(context.Context, verifier.Attempt) (verifier.Result, error) {
+			<-release
+			return verifier.Result{Outcome: verifier.Accepted}, nil
+		}
+		conn := h.dial11()
+		for _, user := range []string{"hanako", "hanako", "taro"} { // the second is a duplicate
+			send(t, conn, v11(codec.CodeAccessRequest, 7).user(user).add(rfc2865.UserPassword_Type, []byte(rightCode)).b)
+			synctest.Wait() // or the workers take them in any order
+		}
+		if n, m := h.drops("proxy", duplicate), h.drops("proxy", tokenReused); n != 1 || m != 1 {
+			t.Errorf("%v duplicates and %v reused Tokens, want one each", n, m)
+		}
+		close(release)
+		receive(t, conn) // what was decided is told still
+		wantClosed(t, conn)
+		h.wantCalls(1)
 	})
 }
 

@@ -25,7 +25,7 @@ type PacketConn interface {
 	Close() error
 }
 
-var errFIPS = errors.New("radius: RADIUS over UDP needs MD5, which GODEBUG=fips140=only forbids; run with fips140=on, or without a radius section")
+var errFIPS = errors.New("radius: RADIUS over UDP needs MD5, which GODEBUG=fips140=only forbids; run with fips140=on, or ask by RADIUS/1.1 alone (radius.tls)")
 
 // Serve answers what arrives on conn, until Shutdown; then it returns nil. It
 // may be called for any number of sockets, each in its own goroutine. conn is

@@ -9,7 +9,8 @@ import (
 
 // way is where a packet came in and its reply goes out: a UDP socket (udp.go)
 // or what a TLS connection has to write (stream.go). It is part of an exchange's
-// key. For each datagram one of the two is called, once.
+// key. For each datagram send is called until it succeeds or there is nothing to
+// send; then dropped is.
 type way interface {
 	send(b []byte, to netip.AddrPort) error
 	dropped(why reason)

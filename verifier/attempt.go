@@ -40,8 +40,8 @@ func (a Attempt) login() uint64 {
 // Match reports whether code is what the person's answer was made from. It
 // must compare in constant time and have no effect that anybody but its maker
 // sees: the gate may call it for any number of candidate codes, and calls it for
-// a made-up code when the user doesn't exist. It isn't called any more when the
-// gate has answered.
+// a made-up code when the user doesn't exist. The gate doesn't call it any more
+// when it has answered; what its maker does with it then is the maker's own.
 type Match func(code string) bool
 
 // Typed is the Match of a code typed by a person. What people's keyboards do

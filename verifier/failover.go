@@ -63,7 +63,7 @@ func (d *deciding) acceptAgain(t *seenToken) (out decision, ok bool, err error) 
 		return out, false, err
 	}
 	var g graceRecord
-	if b[0] != graceVersion || !decodeExactly(b[1:], &g) {
+	if len(b) == 0 || b[0] != graceVersion || !decodeExactly(b[1:], &g) {
 		return out, false, fmt.Errorf("%w %q: %d bytes", errHotRecord, graceKey(t.Serial), len(b))
 	}
 	ago := d.now.Sub(time.Unix(0, g.At))

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"otpgate/internal/store"
 	"otpgate/verifier"
 )
 
@@ -137,5 +138,17 @@ func TestFailoverGraceUnderParallelRetries(t *testing.T) {
 	all.Wait()
 	if accepted.Load() != 2 || replayed.Load() != 18 {
 		t.Errorf("%d accepted, %d replayed; want 2 and 18", accepted.Load(), replayed.Load())
+	}
+}
+
+// A record that is no record fails closed, without a panic.
+func TestFailoverGraceOfADamagedRecord(t *testing.T) {
+	for _, damaged := range []string{"\x00", "\x01", "\x01too short"} {
+		g, a := retrying(t)
+		g.show(a, verifier.Accepted)
+		g.must(g.Records.Update(t.Context(), func(tx store.Txn) error { return tx.Put(store.Key("grace", "T1"), []byte(damaged)) }))
+		if r, err := g.Verify(t.Context(), a); err == nil || r.Outcome == verifier.Accepted {
+			t.Errorf("%q: %v, %v; want an error", damaged, r.Outcome, err)
+		}
 	}
 }

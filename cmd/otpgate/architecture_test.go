@@ -19,11 +19,11 @@ import (
 // other, and nobody but cmd imports config. A new package is drawn here first.
 var arrows = map[string][]string{
 	"cmd/otpgate": {
-		"config", "radius", "radius/eap", "radius/upstream", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/directory",
-		"internal/pages",
+		"config", "radius", "radius/eap", "radius/upstream", "oidc", "verifier", "verifier/otp",
+		"internal/admin", "internal/audit", "internal/directory", "internal/durable", "internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
-	"config": {"radius/dictionary"},
+	"config": {"radius/dictionary", "internal/durable"},
 
 	"radius":            {"verifier", "radius/dictionary", "radius/eap", "radius/mschap", "radius/upstream"},
 	"radius/dictionary": {},
@@ -39,11 +39,12 @@ var arrows = map[string][]string{
 	"verifier/pskc": {"verifier/otp"},
 
 	"internal/store":           {},
-	"internal/store/bolt":      {"internal/store"},
+	"internal/store/bolt":      {"internal/store", "internal/durable"},
 	"internal/store/memory":    {"internal/store"},
-	"internal/store/seal":      {"internal/store"},
+	"internal/store/seal":      {"internal/store", "internal/durable"},
 	"internal/store/storetest": {"internal/store"},
-	"internal/audit":           {},
+	"internal/audit":           {"internal/durable"},
+	"internal/durable":         {},
 	"internal/directory":       {},
 
 	"examples/portal":              {"examples/portal/relyingparty"},

@@ -52,12 +52,17 @@ func needPeer(t *testing.T, program, debianPackage string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is missing; make test installs Debian's %s", program, debianPackage)
-		}
-		t.Skipf("%s is missing: apt-get install %s", program, debianPackage)
+		missingPeer(t, program, debianPackage)
 	}
 	return path
+}
+
+func missingPeer(t *testing.T, program, debianPackage string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is missing; make test installs Debian's %s", program, debianPackage)
+	}
+	t.Skipf("%s is missing: apt-get install %s", program, debianPackage)
 }
 
 // site is a directory with a gateway.yaml on free ports.
@@ -158,6 +163,16 @@ func (s site) serve(t testing.TB) *process {
 // start runs cmd, which is a gateway's, and waits until it is ready.
 func (s site) start(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
+	p := s.begin(t, cmd)
+	if err := s.ready(p.done); err != nil {
+		t.Fatalf("%v\n%s", err, s.logged(t))
+	}
+	return p
+}
+
+// begin runs cmd, which is a gateway's.
+func (s site) begin(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -169,10 +184,6 @@ func (s site) start(t testing.TB, cmd *exec.Cmd) *process {
 	}
 	go func() { p.done <- p.cmd.Wait() }()
 	t.Cleanup(func() { p.kill(); log.Close() })
-	if err := s.ready(p.done); err != nil {
-		text, _ := os.ReadFile(log.Name())
-		t.Fatalf("%v\n%s", err, text)
-	}
 	return p
 }
 

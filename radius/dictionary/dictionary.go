@@ -20,6 +20,7 @@ package dictionary
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"net/netip"
@@ -91,6 +92,9 @@ const (
 	integer
 	integer24 // behind a tag, which is left at none
 	address   // IPv4
+	address6
+	prefix6
+	octets // in hexadecimal
 )
 
 // Names are those of all attributes, in the table's order.
@@ -134,12 +138,10 @@ func (a attribute) parse(s string) (v value, problem string) {
 	switch a.kind {
 	case text:
 		return a.parseText(s)
-	case address:
-		ip, err := netip.ParseAddr(s)
-		if err != nil || !ip.Is4() {
-			return v, fmt.Sprintf("must be an IPv4 address, such as 192.0.2.10, not %.60q", s)
-		}
-		v.octets = ip.AsSlice()
+	case octets:
+		return a.parseOctets(s)
+	case address, address6, prefix6:
+		return a.parseAddress(s)
 	case integer, integer24:
 		n, problem := a.parseInteger(s)
 		if problem != "" {
@@ -148,6 +150,36 @@ func (a attribute) parse(s string) (v value, problem string) {
 		v.octets = binary.BigEndian.AppendUint32(nil, n)
 	}
 	return v, ""
+}
+
+func (a attribute) parseAddress(s string) (v value, problem string) {
+	switch ip, err := netip.ParseAddr(s); {
+	case a.kind == address && err == nil && ip.Is4(),
+		a.kind == address6 && err == nil && ip.Is6() && ip.Zone() == "":
+		return value{octets: ip.AsSlice()}, ""
+	case a.kind == address:
+		return v, fmt.Sprintf("must be an IPv4 address, such as 192.0.2.10, not %.60q", s)
+	case a.kind == address6:
+		return v, fmt.Sprintf("must be an IPv6 address, such as 2001:db8::10, not %.60q", s)
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || !p.Addr().Is6() || p != p.Masked() {
+		return v, fmt.Sprintf("must be an IPv6 prefix without bits beyond its length, such as 2001:db8:1::/48, not %.60q", s)
+	}
+	// RFC 3162 §2.3: a reserved octet, the length in bits, the prefix.
+	return value{octets: append([]byte{0, byte(p.Bits())}, p.Addr().AsSlice()...)}, ""
+}
+
+func (a attribute) parseOctets(s string) (v value, problem string) {
+	digits, ok := strings.CutPrefix(s, "0x")
+	b, err := hex.DecodeString(digits)
+	switch {
+	case !ok || err != nil || len(b) == 0:
+		return v, fmt.Sprintf("must be octets in hexadecimal, such as 0x01a0, not %.60q", s)
+	case len(b) > a.room():
+		return v, fmt.Sprintf("has %d octets, and %d fit into the attribute", len(b), a.room())
+	}
+	return value{octets: b}, ""
 }
 
 func (a attribute) parseInteger(s string) (n uint32, problem string) {

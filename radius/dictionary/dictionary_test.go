@@ -44,6 +44,11 @@ func TestEncode(t *testing.T) {
 		{"Class", []string{"staff"}, taro, []string{"25:" + text("staff")}},
 		{"Session-Timeout", []string{"3600"}, taro, []string{"27:00000e10"}},
 		{"Framed-IP-Address", []string{"192.0.2.7"}, taro, []string{"8:c0000207"}},
+		{"Framed-IPv6-Address", []string{"2001:db8::7"}, taro, []string{"168:20010db8" + strings.Repeat("0", 23) + "7"}},
+		// RFC 3162 §2.3: reserved, length in bits, prefix.
+		{"Framed-IPv6-Prefix", []string{"2001:db8:1::/48"}, taro, []string{"97:0030" + "20010db80001" + strings.Repeat("0", 20)}},
+		{"Delegated-IPv6-Prefix", []string{"::/0"}, taro, []string{"123:0000" + strings.Repeat("0", 32)}},
+		{"Fortinet-Webfilter-Category-Allow", []string{"0x01fF"}, taro, []string{"26:00003044" + "1004" + "01ff"}},
 		{"Service-Type", []string{"Administrative-User"}, taro, []string{"6:00000006"}},
 		{"Tunnel-Type", []string{"VLAN"}, taro, []string{"64:0000000d"}}, // no tag
 		{"Tunnel-Private-Group-Id", []string{"120"}, taro, []string{"81:" + text("120")}},
@@ -84,6 +89,18 @@ func TestBadValues(t *testing.T) {
 		{"Tunnel-Type", "Vlan", "VLAN"},
 		{"Framed-IP-Address", "2001:db8::1", "IPv4"},
 		{"Framed-IP-Address", "192.0.2", "IPv4"},
+		{"Framed-IPv6-Address", "192.0.2.1", "IPv6 address"},
+		{"Framed-IPv6-Address", "fe80::1%eth0", "IPv6 address"},
+		{"Framed-IPv6-Address", "2001:db8::/32", "IPv6 address"},
+		{"Framed-IPv6-Prefix", "2001:db8::", "IPv6 prefix"},
+		{"Framed-IPv6-Prefix", "2001:db8::1/64", "IPv6 prefix"},
+		{"Framed-IPv6-Prefix", "2001:db8::/129", "IPv6 prefix"},
+		{"Framed-IPv6-Prefix", "192.0.2.0/24", "IPv6 prefix"},
+		{"Fortinet-Webfilter-Category-Allow", "01", "hexadecimal"},
+		{"Fortinet-Webfilter-Category-Allow", "0x", "hexadecimal"},
+		{"Fortinet-Webfilter-Category-Allow", "0x1", "hexadecimal"},
+		{"Fortinet-Webfilter-Category-Allow", "0x{user}", "hexadecimal"},
+		{"Fortinet-Webfilter-Category-Allow", "0x" + strings.Repeat("00", 248), "248 octets"},
 		{"Class", "", "empty"},
 		{"Class", "{grups}", "{grups}"},
 		{"Class", "{User}", "{User}"},
@@ -123,7 +140,7 @@ func TestAgainstFreeRADIUS(t *testing.T) {
 			t.Errorf("FreeRADIUS doesn't know %s", name)
 			continue
 		}
-		for _, value := range []string{"1", "192.0.2.1"} {
+		for _, value := range []string{"1", "192.0.2.1", "2001:db8::1", "2001:db8::/32", "0x01"} {
 			e, err := dictionary.New(name, []string{value})
 			if err != nil {
 				continue // of another kind
@@ -192,6 +209,8 @@ func FuzzSize(f *testing.F) {
 	f.Add("Cisco-AVPair", "x={group}/{groups}/{realm}", "花子", "管理者")
 	f.Add("Filter-Id", "{group}{group}{user}{user}", strings.Repeat("u", 90), strings.Repeat("g", 64))
 	f.Add("Session-Timeout", "3600", "taro", "")
+	f.Add("Framed-IPv6-Prefix", "2001:db8::/32", "taro", "")
+	f.Add("Fortinet-AppCtrl-Category-Block", "0x00000001", "taro", "")
 	f.Fuzz(func(t *testing.T, name, text, user, group string) {
 		e, err := dictionary.New(name, []string{text, text})
 		if err != nil || len(group) > dictionary.MaxGroup {

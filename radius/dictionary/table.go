@@ -3,7 +3,7 @@ package dictionary
 // Vendors, by their number at IANA.
 const (
 	cisco     = 9
-	citrix    = 66
+	citrix    = 66 // NetScaler too: which vendor and number it reads is set there
 	microsoft = 311
 	juniper   = 2636
 	ciscoASA  = 3076 // once Altiga
@@ -46,11 +46,17 @@ func table() []attribute { //nolint:funlen // a table: one line each
 		{"Tunnel-Type", 0, 64, integer24, []named{{"PPTP", 1}, {"L2TP", 3}, {"AH", 6}, {"ESP", 9}, {"GRE", 10}, {"VLAN", 13}}},
 		{"Tunnel-Medium-Type", 0, 65, integer24, []named{{"IPv4", 1}, {"IPv6", 2}, {"IEEE-802", 6}}},
 		{"Tunnel-Private-Group-Id", 0, 81, text, nil},
-		// RFC 2869, RFC 3162.
+		// RFC 2869; IPv6 by RFC 3162, RFC 4818 and RFC 6911.
 		{"Acct-Interim-Interval", 0, 85, integer, nil},
 		{"Framed-Pool", 0, 88, text, nil},
+		{"Framed-IPv6-Prefix", 0, 97, prefix6, nil},
 		{"Framed-IPv6-Route", 0, 99, text, nil},
 		{"Framed-IPv6-Pool", 0, 100, text, nil},
+		{"Delegated-IPv6-Prefix", 0, 123, prefix6, nil},
+		{"Framed-IPv6-Address", 0, 168, address6, nil},
+		{"DNS-Server-IPv6-Address", 0, 169, address6, nil},
+		{"Delegated-IPv6-Prefix-Pool", 0, 171, text, nil},
+		{"Stateful-IPv6-Address-Pool", 0, 172, text, nil},
 
 		{"Cisco-AVPair", cisco, 1, text, nil},
 		{"Cisco-In-ACL", cisco, 57, text, nil},
@@ -112,6 +118,11 @@ func table() []attribute { //nolint:funlen // a table: one line each
 		{"Fortinet-Vdom-Name", fortinet, 3, text, nil},
 		{"Fortinet-Interface-Name", fortinet, 5, text, nil},
 		{"Fortinet-Access-Profile", fortinet, 6, text, nil},
+		{"Fortinet-Webfilter-Category-Allow", fortinet, 16, octets, nil},
+		{"Fortinet-Webfilter-Category-Block", fortinet, 17, octets, nil},
+		{"Fortinet-Webfilter-Category-Monitor", fortinet, 18, octets, nil},
+		{"Fortinet-AppCtrl-Category-Allow", fortinet, 19, octets, nil},
+		{"Fortinet-AppCtrl-Category-Block", fortinet, 20, octets, nil},
 
 		{"Mikrotik-Group", mikrotik, 3, text, nil},
 		{"Mikrotik-Rate-Limit", mikrotik, 8, text, nil},
