@@ -7,7 +7,8 @@ SHELL := /bin/bash
 
 # The peers: what nobody here wrote.
 PACKAGES := freeradius freeradius-utils eapoltest radsecproxy oathtool pskctool openssl slapd chromium fonts-noto-cjk \
-	libpam-radius-auth pamtester ocserv openconnect iproute2
+	libpam-radius-auth pamtester ocserv openconnect iproute2 \
+	charon-systemd strongswan-swanctl libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins
 export CI
 
 # The race detector needs a C compiler.

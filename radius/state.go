@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -32,10 +33,13 @@ import (
 //	upstream     1 + its octets
 //	class        1 + its octets, in which each has 1 + its octets
 //	zeros        up to stateLength: how long it is must not tell how a first factor was
+//
+// The value is base64url: gear that takes a State for a string (ocserv by radcli)
+// would cut it at an octet of zero.
 const (
 	stateVersion = 1
 	ownerLength  = 16
-	stateLength  = maxText - maxSealing
+	stateLength  = maxText/4*3 - maxSealing
 	// maxSealing is how many octets sealing may add: a nonce and a tag of AES-GCM,
 	// and four to tell keys apart.
 	maxSealing = 12 + 16 + 4
@@ -94,11 +98,11 @@ func (s *Server) seal(c *client, at *progress) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: encoding a State: %w", internalError, err)
 	}
-	sealed := s.States.Seal(plaintext)
-	if len(sealed) > maxText {
-		return nil, fmt.Errorf("%w: a State of %d octets", internalError, len(sealed))
+	value := base64.RawURLEncoding.AppendEncode(nil, s.States.Seal(plaintext))
+	if len(value) > maxText {
+		return nil, fmt.Errorf("%w: a State of %d octets", internalError, len(value))
 	}
-	return sealed, nil
+	return value, nil
 }
 
 // reopen returns the log-in that the request's State holds. An answer is taken
@@ -126,8 +130,12 @@ func (s *Server) reopen(r *request, who subject, p *proof) (*progress, error) {
 }
 
 // unseal returns what a State holds, whoever made up its octets.
-func (s *Server) unseal(sealed []byte, c *client, who subject) (*progress, error) {
-	plaintext, err := s.States.Open(sealed)
+func (s *Server) unseal(value []byte, c *client, who subject) (*progress, error) {
+	raw, err := base64.RawURLEncoding.Strict().AppendDecode(nil, value)
+	if err != nil {
+		return nil, stateForged //nolint:nilerr // why it can't be read is of no use
+	}
+	plaintext, err := s.States.Open(raw)
 	if err != nil {
 		return nil, stateForged
 	}
