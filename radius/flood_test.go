@@ -18,8 +18,8 @@ const (
 	floodSize = 100_000
 	// floodRoom is how much more of the heap may be in use after a flood than
 	// before: buffers of the queue that stay for the next one. To keep an address
-	// of each packet in a map would take twice as much.
-	floodRoom = 2 << 20
+	// of each packet in a map would take more.
+	floodRoom = 4 << 20
 )
 
 // heapGrowth is how many octets more are in use after f, garbage not counted.
