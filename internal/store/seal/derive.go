@@ -38,7 +38,7 @@ func (e *Envelope) Seal(plaintext []byte) []byte {
 	r := e.box.ring.Load()
 	sealed := make([]byte, numberBytes, EnvelopeBytes+len(plaintext))
 	binary.BigEndian.PutUint32(sealed, r.newest)
-	return e.derive(r.keys[r.newest]).Seal(sealed, nil, plaintext, []byte(e.use))
+	return e.derive(r.keys[r.newest]).Seal(sealed, nil, plaintext, nil)
 }
 
 // Open returns what was sealed for the same use, else ErrSealed.
@@ -51,7 +51,7 @@ func (e *Envelope) Open(sealed []byte) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: there is no data key %d", ErrSealed, number)
 	}
-	plaintext, err := e.derive(key).Open(nil, nil, sealed[numberBytes:], []byte(e.use))
+	plaintext, err := e.derive(key).Open(nil, nil, sealed[numberBytes:], nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: changed, or for another use", ErrSealed)
 	}
