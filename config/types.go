@@ -356,6 +356,11 @@ type OIDC struct {
 	// compare it letter by letter.
 	Issuer string `yaml:"issuer" jsonschema:"required,format=uri,pattern=^https://[^/?#]+$" must:"be https:// and a host, with no path and no slash at the end, such as https://otp.bank.example"`
 
+	// How long a key signs ID tokens until the next one does, 168h to 17520h; 0s:
+	// until otpgate key rotate --oidc. A next key is published two days before it
+	// signs. 2160h are 90 days. Default: 2160h.
+	KeyRotation time.Duration `yaml:"key_rotation" jsonschema:"minimum=0s,maximum=17520h,default=2160h"`
+
 	// The portals. Left out: none.
 	Clients []OIDCClient `yaml:"clients" jsonschema:"nullable"`
 }

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
@@ -38,6 +40,13 @@ type Client struct {
 	// Keys are the public keys that verify its assertions: EC P-256 (ES256),
 	// RSA of 2048 bits or more (PS256), Ed25519 (EdDSA).
 	Keys jose.JSONWebKeySet
+	// IDTokenAlg is what its ID tokens are signed with: ES256, EdDSA, PS256 or
+	// RS256. Empty: ES256.
+	IDTokenAlg jose.SignatureAlgorithm
+}
+
+func (c *Client) idTokenAlg() jose.SignatureAlgorithm {
+	return cmp.Or(c.IDTokenAlg, jose.ES256)
 }
 
 // checkClients returns the clients by id, or every fault in them.
@@ -71,6 +80,8 @@ func (c *Client) check() error {
 		return fmt.Errorf("redirect_uris: must be 1 to %d", maxRedirectURIs)
 	case len(c.Keys.Keys) == 0 || len(c.Keys.Keys) > maxClientKeys:
 		return fmt.Errorf("jwks: must hold 1 to %d keys", maxClientKeys)
+	case !slices.Contains(signingAlgorithms(), c.idTokenAlg()):
+		return fmt.Errorf("id_token_signed_response_alg: must be one of %s", signingAlgorithms())
 	}
 	for _, uri := range c.RedirectURIs {
 		if err := checkRedirectURI(uri); err != nil {

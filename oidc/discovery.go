@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"golang.org/x/text/language"
 )
@@ -23,11 +24,6 @@ type discovery struct {
 // from the library's own document: that one advertises what the library could
 // do, and a later version may be able to do more.
 func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
-	accepted := assertionAlgorithms()
-	algorithms := make([]string, len(accepted))
-	for i, alg := range accepted {
-		algorithms[i] = string(alg)
-	}
 	document, err := json.Marshal(discovery{
 		DiscoveryConfiguration: oidc.DiscoveryConfiguration{
 			Issuer:                            p.issuer,
@@ -40,10 +36,10 @@ func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
 			GrantTypesSupported:               []oidc.GrantType{oidc.GrantTypeCode},
 			ACRValuesSupported:                p.acrs(),
 			SubjectTypesSupported:             []string{"public"},
-			IDTokenSigningAlgValuesSupported:  []string{"ES256"},
+			IDTokenSigningAlgValuesSupported:  algorithmNames(p.keys.algorithms),
 			TokenEndpointAuthMethodsSupported: []oidc.AuthMethod{oidc.AuthMethodPrivateKeyJWT},
 
-			TokenEndpointAuthSigningAlgValuesSupported: algorithms,
+			TokenEndpointAuthSigningAlgValuesSupported: algorithmNames(assertionAlgorithms()),
 
 			ClaimsSupported:               []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr"},
 			CodeChallengeMethodsSupported: []oidc.CodeChallengeMethod{oidc.CodeChallengeMethodS256},
@@ -57,6 +53,14 @@ func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
 		return nil, fmt.Errorf("oidc: discovery document: %w", err)
 	}
 	return document, nil
+}
+
+func algorithmNames(algorithms []jose.SignatureAlgorithm) []string {
+	names := make([]string, len(algorithms))
+	for i, alg := range algorithms {
+		names[i] = string(alg)
+	}
+	return names
 }
 
 // acrs are the authentication contexts of all realms, sorted.

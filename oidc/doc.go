@@ -40,13 +40,20 @@
 // (account.go), so that one portal can't shut out another, and a code that a
 // customer has typed is never lost for want of room.
 //
+// # Signing keys
+//
+// Each algorithm that a client has asked for has its own keys, in records of the
+// store, sealed. A key is published two days before it signs, and for an hour
+// after the next one does (keyring.go); a policy makes and removes them
+// (keykeeper.go).
+//
 // # What is whose
 //
 // The page that asks for the code is not here: it drives Pending, Accept and
 // Refuse. Who may pass is decided by the verifier; Accept takes its Result.
 //
-// github.com/zitadel/oidc builds and signs the tokens and serves the key set
-// (op.CreateTokenResponse, op.Keys). Its own HTTP handlers are never exposed:
+// github.com/zitadel/oidc builds and signs the tokens
+// (op.CreateTokenResponse). Its own HTTP handlers are never exposed:
 // client authentication, parameters, PKCE, single use, the browser binding and
 // redirects are checked in this package, more strictly than the library does.
 package oidc

@@ -60,6 +60,10 @@ type gate struct {
 	handler atomic.Pointer[http.ServeMux]
 	ahead   atomic.Int64 // ns that the clock was moved ahead
 	result  atomic.Pointer[verifier.Result]
+
+	rotation  time.Duration
+	algorithm jose.SignatureAlgorithm // of both clients
+	notes     []string
 }
 
 // portal is a client with its key.
@@ -125,12 +129,13 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 	g.records = records
 	g.t.Cleanup(func() { records.Close() })
 	return oidc.New(g.t.Context(), oidc.Config{
-		Issuer:   g.URL,
-		Clients:  clients,
-		Locales:  []language.Tag{language.Japanese, language.English},
-		Passing:  g.passing,
-		Records:  records,
-		Seal:     openSeal{},
+		Issuer:      g.URL,
+		Clients:     clients,
+		Locales:     []language.Tag{language.Japanese, language.English},
+		Passing:     g.passing,
+		Records:     records,
+		Seal:        openSeal{},
+		KeyRotation: g.rotation, NoteKey: g.noteKey,
 		CodePage: func(id string) string { return "/otp/" + id },
 		NoRequest: func(w http.ResponseWriter, _ *http.Request, status int) {
 			if status == http.StatusNotFound {
@@ -291,6 +296,7 @@ func (p *portal) client() oidc.Client {
 	return oidc.Client{
 		ID: p.id, Realm: "retail", ACR: oidc.DefaultACR,
 		RedirectURIs: redirectURIs,
+		IDTokenAlg:   p.gate.algorithm,
 		Keys:         jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"}}},
 	}
 }

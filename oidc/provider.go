@@ -30,6 +30,11 @@ type Config struct {
 	Records store.Records // for the signing keys and the marks of assertions
 	Seal    Sealer
 
+	// KeyRotation is how long a key signs until the next one does; 0: until it is
+	// rotated by hand.
+	KeyRotation time.Duration
+	NoteKey     NoteKey
+
 	// CodePage is the path of the page that asks for the code of transaction
 	// id, on the issuer's origin.
 	CodePage func(id string) string
@@ -56,6 +61,7 @@ type Provider struct {
 	passing   store.Passing
 	loading   sync.Mutex // held while the loads of a request change: Passing has no way to change a value
 	records   store.Records
+	keys      *keeper
 	storage   *storage
 	tokens    *op.Provider
 	codePage  func(id string) string
@@ -69,7 +75,7 @@ type Provider struct {
 	requests *prometheus.CounterVec // by endpoint, client, result
 }
 
-// New checks the configuration, makes the signing key if there is none yet and
+// New checks the configuration, makes the signing keys that are missing and
 // returns the provider.
 func New(ctx context.Context, c Config) (*Provider, error) {
 	if err := checkIssuer(c.Issuer); err != nil {
@@ -79,8 +85,11 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := loadKeys(ctx, c.Records, c.Seal, c.Now)
-	if err != nil {
+	keys := &keeper{
+		issuer: c.Issuer, records: c.Records, seal: c.Seal, algorithms: algorithmsOf(clients), rotation: c.KeyRotation,
+		now: c.Now, note: c.NoteKey, log: c.Logger,
+	}
+	if err := keys.tend(ctx, "", keys.due); err != nil {
 		return nil, err
 	}
 	marks, err := loadMarks(ctx, c.Records, clients)
@@ -94,6 +103,7 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		marks:     marks,
 		passing:   c.Passing,
 		records:   c.Records,
+		keys:      keys,
 		storage:   &storage{keys: keys, now: c.Now},
 		codePage:  c.CodePage,
 		noRequest: c.NoRequest,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -20,16 +21,32 @@ const (
 
 // storage is the library's view of our data (op.Storage): the signing keys.
 type storage struct {
-	keys *keys
+	keys *keeper
 	now  func() time.Time
 }
 
-func (s *storage) SigningKey(context.Context) (op.SigningKey, error) { return s.keys.signing, nil }
+// algorithmKey is where a context has the algorithm to sign with: the library
+// asks for a key without saying whose token it is for.
+type algorithmKey struct{}
 
-func (s *storage) KeySet(context.Context) ([]op.Key, error) { return s.keys.public, nil }
+func withAlgorithm(ctx context.Context, alg jose.SignatureAlgorithm) context.Context {
+	return context.WithValue(ctx, algorithmKey{}, alg)
+}
+
+func (s *storage) SigningKey(ctx context.Context) (op.SigningKey, error) {
+	alg, _ := ctx.Value(algorithmKey{}).(jose.SignatureAlgorithm)
+	key := s.keys.current.Load().signing(alg, s.now())
+	if key == nil {
+		return nil, fmt.Errorf("oidc: there is no signing key for %q", alg)
+	}
+	return key, nil
+}
+
+// KeySet isn't asked for: the key set is served by this package.
+func (s *storage) KeySet(context.Context) ([]op.Key, error) { return nil, errNotOffered }
 
 func (s *storage) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm, error) {
-	return []jose.SignatureAlgorithm{jose.ES256}, nil
+	return s.keys.algorithms, nil
 }
 
 // DeleteAuthRequest has nothing to do: the code is gone since it was redeemed.

@@ -20,6 +20,7 @@ import (
 	"otpgate/config"
 	"otpgate/internal/admin"
 	"otpgate/internal/store/seal"
+	"otpgate/oidc"
 	"otpgate/radius"
 	"otpgate/verifier"
 )
@@ -51,6 +52,7 @@ type gateway struct {
 		roots       *x509.CertPool
 	}
 	operator *admin.Server
+	provider *oidc.Provider
 	rotation *seal.Rotation
 	public   http.Handler // OIDC and pages
 }
@@ -95,6 +97,10 @@ func (g *gateway) run(ctx context.Context) error {
 	parts.Go(func() error { return g.serveHTTP(stop, "admin", g.operator.HTTP(stop), g.admin, forInside) })
 	parts.Go(func() error {
 		g.rotation.Run(stop)
+		return nil
+	})
+	parts.Go(func() error {
+		g.provider.TendKeys(stop)
 		return nil
 	})
 	for _, conn := range g.sockets.udp {

@@ -61,11 +61,13 @@ func (g *gateway) wire(ctx context.Context) error {
 			}
 			customer.Problem(w, r, kind)
 		},
+		KeyRotation: g.cfg.OIDC.KeyRotation, NoteKey: g.noteKey,
 		Now: time.Now, Logger: g.log, Metrics: g.metrics,
 	})
 	if err != nil {
 		return dataError(g.cfg, err)
 	}
+	g.provider, g.operator.SigningKeys = provider, signingKeys{provider}
 	customer.Requests = requests{provider}
 	mux := http.NewServeMux()
 	provider.Mount(mux)
