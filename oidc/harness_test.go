@@ -290,8 +290,11 @@ func (p *portal) client() oidc.Client {
 	}
 	return oidc.Client{
 		ID: p.id, Realm: "retail", ACR: oidc.DefaultACR,
+		Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, IDTokenAlg: jose.ES256, SenderConstraint: oidc.ByDPoP,
 		RedirectURIs: redirectURIs,
-		Keys:         jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"}}},
+		Keys: oidc.KeySource{Set: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
+			{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"},
+		}}},
 	}
 }
 
