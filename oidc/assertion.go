@@ -140,8 +140,8 @@ func (a *assertion) verify(client *Client, issuer string, now, steady time.Time)
 // signedBy tries the client's own keys: the one that kid names, else all.
 func (a *assertion) signedBy(client *Client) bool {
 	kid := a.jws.Signatures[0].Header.KeyID
-	for i := range client.Keys.Keys {
-		key := &client.Keys.Keys[i]
+	for i := range client.Keys.Set.Keys {
+		key := &client.Keys.Set.Keys[i]
 		if kid != "" && key.KeyID != kid {
 			continue
 		}

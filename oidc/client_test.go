@@ -13,17 +13,19 @@ import (
 // A client that could not be safe is refused before anything runs.
 func TestClientIsChecked(t *testing.T) {
 	g := newGate(t)
-	keys := func(key jose.JSONWebKey) jose.JSONWebKeySet { return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key}} }
+	keys := func(key jose.JSONWebKey) oidc.KeySource {
+		return oidc.KeySource{Set: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key}}}
+	}
 	for name, change := range map[string]func(*oidc.Client){
 		"no id":                     func(c *oidc.Client) { c.ID = "" },
 		"no realm":                  func(c *oidc.Client) { c.Realm = "" },
 		"no acr":                    func(c *oidc.Client) { c.ACR = "" },
 		"no redirect URI":           func(c *oidc.Client) { c.RedirectURIs = nil },
-		"no key":                    func(c *oidc.Client) { c.Keys = jose.JSONWebKeySet{} },
+		"no key":                    func(c *oidc.Client) { c.Keys = oidc.KeySource{} },
 		"a private key":             func(c *oidc.Client) { c.Keys = keys(jose.JSONWebKey{Key: g.portal.key}) },
 		"a shared secret":           func(c *oidc.Client) { c.Keys = keys(jose.JSONWebKey{Key: []byte(strings.Repeat("k", 32))}) },
-		"a key of another alg":      func(c *oidc.Client) { c.Keys.Keys[0].Algorithm = "PS256" },
-		"a key for encryption":      func(c *oidc.Client) { c.Keys.Keys[0].Use = "enc" },
+		"a key of another alg":      func(c *oidc.Client) { c.Keys.Set.Keys[0].Algorithm = "PS256" },
+		"a key for encryption":      func(c *oidc.Client) { c.Keys.Set.Keys[0].Use = "enc" },
 		"http":                      func(c *oidc.Client) { c.RedirectURIs[0] = "http://portal.example/cb" },
 		"http on almost localhost":  func(c *oidc.Client) { c.RedirectURIs[0] = "http://localhost.evil.example/cb" },
 		"a fragment":                func(c *oidc.Client) { c.RedirectURIs[0] = "https://portal.example/#a" },

@@ -75,7 +75,7 @@ func FuzzAssertion(f *testing.F) {
 	}
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
 	f.Add("..")
-	client := &Client{ID: "portal", Keys: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: stranger.Public()}}}}
+	client := &Client{ID: "portal", Keys: KeySource{Set: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: stranger.Public()}}}}}
 	f.Fuzz(func(t *testing.T, raw string) {
 		a, err := parseAssertion(raw)
 		if err != nil {

@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -293,12 +294,18 @@ func (p *portal) client() oidc.Client {
 	if p.redirectURI != "" {
 		redirectURIs = append(redirectURIs, p.redirectURI)
 	}
-	return oidc.Client{
+	client := oidc.Client{
 		ID: p.id, Realm: "retail", ACR: oidc.DefaultACR,
+		Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, IDTokenAlg: cmp.Or(p.gate.algorithm, jose.ES256), SenderConstraint: oidc.ByDPoP,
 		RedirectURIs: redirectURIs,
-		IDTokenAlg:   p.gate.algorithm,
-		Keys:         jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"}}},
+		Keys: oidc.KeySource{Set: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
+			{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"},
+		}}},
 	}
+	if client.IDTokenAlg == jose.RS256 { // which FAPI 2.0 has not
+		client.Profile = oidc.ProfileOIDC
+	}
+	return client
 }
 
 // assertion is a right client assertion, but for the changed claims; nil takes

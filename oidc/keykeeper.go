@@ -305,7 +305,7 @@ func (p *Provider) TendKeys(ctx context.Context) { p.keys.run(ctx) }
 func algorithmsOf(clients map[string]*Client) []jose.SignatureAlgorithm {
 	algs := []jose.SignatureAlgorithm{jose.ES256} // there is always a key set to publish
 	for _, c := range clients {
-		algs = append(algs, c.idTokenAlg())
+		algs = append(algs, c.IDTokenAlg)
 	}
 	slices.SortFunc(algs, func(a, b jose.SignatureAlgorithm) int { return cmp.Compare(a, b) })
 	return slices.Compact(algs)

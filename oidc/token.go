@@ -22,7 +22,7 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) (*Client, 
 	if err != nil {
 		return client, err
 	}
-	ctx := withAlgorithm(op.ContextWithIssuer(r.Context(), p.issuer), client.idTokenAlg())
+	ctx := withAlgorithm(op.ContextWithIssuer(r.Context(), p.issuer), client.IDTokenAlg)
 	response, err := op.CreateTokenResponse(ctx, g, tokenClient{client}, p.tokens, true, form["code"], "")
 	if err != nil {
 		return client, fmt.Errorf("oidc: make tokens: %w", err)

@@ -26,7 +26,8 @@ var arrows = map[string][]string{
 
 	"radius":            {"verifier", "radius/dictionary"},
 	"radius/dictionary": {},
-	"oidc":              {"verifier", "internal/store"},
+	"oidc":              {"verifier", "internal/store", "oidc/dn"},
+	"oidc/dn":           {},
 	"internal/pages":    {"verifier"},
 	"internal/admin":    {"verifier", "verifier/otp", "internal/audit"},
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/text/language"
 
 	"otpgate/config"
@@ -200,7 +201,9 @@ func oidcClients(cfg *config.Config) []oidc.Client {
 	var clients []oidc.Client
 	for _, c := range cfg.OIDC.Clients {
 		clients = append(clients, oidc.Client{
-			ID: c.ID, Realm: c.Realm, ACR: oidc.DefaultACR, RedirectURIs: c.RedirectURIs, Keys: c.JWKS,
+			ID: c.ID, Realm: c.Realm, ACR: oidc.DefaultACR, RedirectURIs: c.RedirectURIs,
+			Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, IDTokenAlg: jose.ES256, SenderConstraint: oidc.ByDPoP,
+			Keys: oidc.KeySource{Set: c.JWKS},
 		})
 	}
 	return clients
