@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
-	"config": {"radius/dictionary"},
+	"config": {"radius/dictionary", "oidc/dn"},
 
 	"radius":            {"verifier", "radius/dictionary"},
 	"radius/dictionary": {},

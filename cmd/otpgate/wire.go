@@ -198,11 +198,28 @@ func radiusCertificate(c *config.ClientCertificate) *radius.Certificate {
 func oidcClients(cfg *config.Config) []oidc.Client {
 	var clients []oidc.Client
 	for _, c := range cfg.OIDC.Clients {
-		clients = append(clients, oidc.Client{
-			ID: c.ID, Realm: c.Realm, ACR: oidc.DefaultACR, RedirectURIs: c.RedirectURIs,
-			Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, IDTokenAlg: jose.ES256, SenderConstraint: oidc.ByDPoP,
-			Keys: oidc.KeySource{Set: c.JWKS},
-		})
+		client := oidc.Client{
+			ID: c.ID, Realm: c.Realm, ACR: oidc.DefaultACR,
+			Profile: oidc.Profile(c.Profile), Auth: oidc.AuthMethod(c.Auth),
+			RedirectURIs: c.RedirectURIs, PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
+			Keys:        oidc.KeySource{Set: c.JWKS, URI: c.JWKSURI, CAs: c.JWKSCAs},
+			Certificate: oidcCertificate(c.Certificate),
+			IDTokenAlg:  jose.SignatureAlgorithm(c.IDTokenAlg), SenderConstraint: oidc.SenderConstraint(c.SenderConstraint),
+			Rate: c.Rate,
+		}
+		for _, s := range c.Secrets {
+			client.Secrets = append(client.Secrets, oidc.NewSecret(s.Secret.Bytes()))
+		}
+		clients = append(clients, client)
 	}
 	return clients
+}
+
+func oidcCertificate(c *config.OIDCCertificate) oidc.Certificate {
+	if c == nil {
+		return oidc.Certificate{}
+	}
+	return oidc.Certificate{
+		CAs: c.CAs, SubjectDN: c.SubjectDN, SANDNS: c.SANDNS, SANURI: c.SANURI, SANIP: c.IP, SANEmail: c.SANEmail,
+	}
 }
