@@ -11,12 +11,20 @@ import (
 )
 
 // discovery is the provider's metadata (OpenID Connect Discovery 1.0 §3) with
-// what RFC 9126 §5 and RFC 9207 §3 add.
+// what RFC 9126 §5, RFC 9207 §3 and RFC 8705 §3.3 and §5 add.
 type discovery struct {
 	oidc.DiscoveryConfiguration
+	PushedRequestEndpoint string       `json:"pushed_authorization_request_endpoint"`
+	RequirePushedRequests bool         `json:"require_pushed_authorization_requests"`
+	IssInResponse         bool         `json:"authorization_response_iss_parameter_supported"`
+	CertificateBound      bool         `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	MTLS                  *mtlsAliases `json:"mtls_endpoint_aliases,omitempty"`
+}
+
+// mtlsAliases are the endpoints that ask for a certificate (RFC 8705 §5).
+type mtlsAliases struct {
 	PushedRequestEndpoint string `json:"pushed_authorization_request_endpoint"`
-	RequirePushedRequests bool   `json:"require_pushed_authorization_requests"`
-	IssInResponse         bool   `json:"authorization_response_iss_parameter_supported"`
+	TokenEndpoint         string `json:"token_endpoint"`
 }
 
 // discoveryDocument lists what is offered. It is written out here, not derived
@@ -41,7 +49,7 @@ func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
 			ACRValuesSupported:                p.acrs(),
 			SubjectTypesSupported:             []string{"public"},
 			IDTokenSigningAlgValuesSupported:  []string{"ES256"},
-			TokenEndpointAuthMethodsSupported: []oidc.AuthMethod{oidc.AuthMethodPrivateKeyJWT},
+			TokenEndpointAuthMethodsSupported: p.authMethods(),
 
 			TokenEndpointAuthSigningAlgValuesSupported: algorithms,
 
@@ -52,11 +60,33 @@ func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
 		PushedRequestEndpoint: p.issuer + "/par",
 		RequirePushedRequests: true,
 		IssInResponse:         true,
+		CertificateBound:      p.mtls != "",
+		MTLS:                  p.mtlsAliases(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("oidc: discovery document: %w", err)
 	}
 	return document, nil
+}
+
+func (p *Provider) mtlsAliases() *mtlsAliases {
+	if p.mtls == "" {
+		return nil
+	}
+	return &mtlsAliases{PushedRequestEndpoint: p.mtls + "/par", TokenEndpoint: p.mtls + "/token"}
+}
+
+// authMethods are those that clients have, and private_key_jwt, which any may
+// have; sorted.
+func (p *Provider) authMethods() []oidc.AuthMethod {
+	methods := []oidc.AuthMethod{oidc.AuthMethodPrivateKeyJWT}
+	for _, c := range p.clients {
+		if c.Auth != NoAuth { // theirs is no back channel
+			methods = append(methods, oidc.AuthMethod(c.Auth))
+		}
+	}
+	slices.Sort(methods)
+	return slices.Compact(methods)
 }
 
 // acrs are the authentication contexts of all realms, sorted.

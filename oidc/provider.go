@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/zitadel/oidc/v3/pkg/op"
 	"golang.org/x/text/language"
@@ -19,12 +20,19 @@ import (
 	"otpgate/internal/store"
 )
 
-// Config is what a Provider is made of. All fields are required.
+// Config is what a Provider is made of. All fields are required but where it says
+// otherwise.
 type Config struct {
 	// Issuer is the gateway's own name: an https origin without a path.
-	Issuer  string
+	Issuer string
+	// MTLSURL is the origin where MountMTLS is served, as clients see it. "": it
+	// isn't, and no client may need it.
+	MTLSURL string
 	Clients []Client
-	Locales []language.Tag // the languages of the code page
+	// AddressRate is how many requests a second one address may make at the back
+	// channel; 0: no limit.
+	AddressRate int
+	Locales     []language.Tag // the languages of the code page
 
 	Passing store.Passing // with room for ClientBytes of each client
 	Records store.Records // for the signing keys and the marks of assertions
@@ -51,6 +59,10 @@ type Provider struct {
 	clients   map[string]*Client
 	accounts  map[string]*account // by client id
 	marks     map[string]*mark    // by client id
+	fetched   map[string]*keySet  // by client id: of those with a jwks_uri
+	decoys    []jose.JSONWebKey   // what to verify by for want of a key
+	limits    *limits
+	mtls      string // MTLSURL
 	discovery []byte
 
 	passing   store.Passing
@@ -79,6 +91,9 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkMTLS(c.MTLSURL, clients); err != nil {
+		return nil, err
+	}
 	keys, err := loadKeys(ctx, c.Records, c.Seal, c.Now)
 	if err != nil {
 		return nil, err
@@ -87,8 +102,20 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	decoys, err := newDecoys()
+	if err != nil {
+		return nil, err
+	}
+	fetched, err := newKeySets(clients, c.Now, c.Logger, c.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	p := &Provider{
 		issuer:    c.Issuer,
+		mtls:      c.MTLSURL,
+		fetched:   fetched,
+		decoys:    decoys,
+		limits:    newLimits(c.Now, c.AddressRate, clients),
 		clients:   clients,
 		accounts:  make(map[string]*account, len(clients)),
 		marks:     marks,
@@ -118,13 +145,20 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	return p, nil
 }
 
-// Mount adds the provider's routes to mux.
+// Mount adds the provider's routes to mux, for everybody.
 func (p *Provider) Mount(mux *http.ServeMux) {
 	mux.HandleFunc("/.well-known/openid-configuration", p.api("discovery", p.serveDiscovery))
 	mux.HandleFunc("/jwks.json", p.api("jwks", p.serveKeys))
-	mux.HandleFunc("/par", p.api("par", p.servePushed))
-	mux.HandleFunc("/token", p.api("token", p.serveToken))
 	mux.HandleFunc("/authorize", p.serveAuthorize)
+	p.MountMTLS(mux)
+}
+
+// MountMTLS adds the routes that clients talk to by themselves to the mux of a
+// server that asks for their certificates (RFC 8705 §5). It must demand one and
+// leave it to the provider whether it is good.
+func (p *Provider) MountMTLS(mux *http.ServeMux) {
+	mux.HandleFunc("/par", p.backChannel("par", p.servePushed))
+	mux.HandleFunc("/token", p.backChannel("token", p.serveToken))
 }
 
 // newTokenMaker returns the library's provider, used for making tokens only.
@@ -141,15 +175,39 @@ func newTokenMaker(issuer string, s *storage) (*op.Provider, error) {
 	return maker, nil
 }
 
+// checkMTLS: a client that nobody would ask for its certificate could never
+// authenticate.
+func checkMTLS(origin string, clients map[string]*Client) error {
+	if origin != "" {
+		if err := checkOrigin(origin); err != nil {
+			return fmt.Errorf("oidc: mutual TLS: %w", err)
+		}
+		return nil
+	}
+	for _, c := range clients {
+		if c.Auth.mutualTLS() || c.SenderConstraint == ByMTLS {
+			return fmt.Errorf("oidc: client %q: needs mutual TLS, which isn't served", c.ID)
+		}
+	}
+	return nil
+}
+
 // checkIssuer holds the issuer to an origin: the routes are fixed, and clients
 // compare the issuer byte for byte with what they have configured.
 func checkIssuer(issuer string) error {
-	u, err := url.Parse(issuer)
-	if err != nil {
+	if err := checkOrigin(issuer); err != nil {
 		return fmt.Errorf("oidc: issuer: %w", err)
 	}
-	if u.Scheme != "https" || u.Host == "" || issuer != "https://"+u.Host {
-		return errors.New("oidc: issuer must be https://host[:port], without a path or a slash at the end")
+	return nil
+}
+
+func checkOrigin(origin string) error {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return err
+	}
+	if u.Scheme != "https" || u.Host == "" || origin != "https://"+u.Host {
+		return errors.New("must be https://host[:port], without a path or a slash at the end")
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func (p *Provider) servePushed(w http.ResponseWriter, r *http.Request) (*Client,
 	if err != nil {
 		return nil, err
 	}
-	client, err := p.authenticate(r.Context(), form, beginning)
+	client, err := p.authenticate(r, form, beginning)
 	if err != nil {
 		return client, err
 	}

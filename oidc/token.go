@@ -14,7 +14,7 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) (*Client, 
 	if err != nil {
 		return nil, err
 	}
-	client, err := p.authenticate(r.Context(), form, finishing)
+	client, err := p.authenticate(r, form, finishing)
 	if err != nil {
 		return client, err
 	}

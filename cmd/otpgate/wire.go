@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -52,7 +54,8 @@ func (g *gateway) wire(ctx context.Context) error {
 
 	customer := &pages.Pages{Gate: gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
 	provider, err := oidc.New(ctx, oidc.Config{
-		Issuer: g.cfg.OIDC.Issuer, Clients: oidcClients(g.cfg), Locales: []language.Tag{language.Japanese, language.English},
+		Issuer: g.cfg.OIDC.Issuer, MTLSURL: g.mtlsURL(), AddressRate: g.cfg.OIDC.AddressRate,
+		Clients: oidcClients(g.cfg), Locales: []language.Tag{language.Japanese, language.English},
 		Passing: memory.New(time.Now, len(g.cfg.OIDC.Clients)*oidc.ClientBytes), Records: g.data.db, Seal: g.data.seal,
 		CodePage: func(id string) string { return "/otp/" + id },
 		NoRequest: func(w http.ResponseWriter, r *http.Request, status int) {
@@ -72,7 +75,23 @@ func (g *gateway) wire(ctx context.Context) error {
 	provider.Mount(mux)
 	customer.Mount(mux)
 	g.public = mux
+	forPortals := http.NewServeMux()
+	provider.MountMTLS(forPortals)
+	g.mtls = forPortals
 	return nil
+}
+
+// mtlsURL is where portals find listen.https_mtls; "" if there is none.
+func (g *gateway) mtlsURL() string {
+	if g.sockets.mtls == nil || g.cfg.OIDC.MTLSURL != "" {
+		return g.cfg.OIDC.MTLSURL
+	}
+	_, port, _ := net.SplitHostPort(g.sockets.mtls.Addr().String()) // a listener's address has one
+	issuer, err := url.Parse(g.cfg.OIDC.Issuer)
+	if err != nil {
+		return "" // and then the OIDC door says what is wrong with the issuer
+	}
+	return "https://" + net.JoinHostPort(issuer.Hostname(), port)
 }
 
 // requests lets the pages use the OIDC door, which doesn't know them.
