@@ -40,13 +40,23 @@ func checkRadiusTLS(t *RadiusTLS, d *decoder) {
 			d.fault(at, "%v", err)
 		}
 	}
-	if roots := read("ca_file", t.CAFile, anyoneMay); roots != nil {
-		cas, err := parseCertificates(roots)
-		if err != nil {
-			d.fault(at+".ca_file", "%s %v", t.CAFile, err)
-		}
-		t.CAs = cas
+	if t.CAFile != "" {
+		t.CAs = d.authorities(t.CAFile, at+".ca_file")
 	}
+}
+
+// authorities reads a file of certificates, and records what is wrong with it.
+func (d *decoder) authorities(file, at string) []*x509.Certificate {
+	data, err := readFile(file, maxPEM, anyoneMay)
+	if err != nil {
+		d.fault(at, "%v", err)
+		return nil
+	}
+	cas, err := parseCertificates(data)
+	if err != nil {
+		d.fault(at, "%s %v", file, err)
+	}
+	return cas
 }
 
 // parseCertificates reads PEM blocks, all of which must be certificates: one that

@@ -14,9 +14,26 @@ import (
 	"otpgate/internal/durable"
 )
 
+// secretLength is how many octets a secret must have.
+type secretLength int
+
 const (
-	// minSecret is what RFC 2865 §3 asks of a shared secret, in octets.
-	minSecret = 16
+	// minSecret is what RFC 2865 §3 asks of a shared secret.
+	minSecret secretLength = 16
+	// minClientSecret is what nobody guesses, however it is written: 128 bits in
+	// hex, and more in base64.
+	minClientSecret secretLength = 32
+)
+
+// String says what is needed, and who says so.
+func (l secretLength) String() string {
+	if l == minSecret {
+		return fmt.Sprintf("%d are needed (RFC 2865)", int(l))
+	}
+	return fmt.Sprintf("%d are needed", int(l))
+}
+
+const (
 	// maxSecret bounds a secret, in bytes: more than any gear can be given.
 	maxSecret = 1024
 	// newSecret is the entropy of a secret that we make, in bytes: 32
@@ -110,12 +127,12 @@ func CreateSecret(path string) (Secret, error) {
 
 // readSecret reads the secret in a file. Errors are sentences for the person
 // who edits gateway.yaml; errors.Is finds fs.ErrNotExist.
-func readSecret(path string) (Secret, error) {
+func readSecret(path string, least secretLength) (Secret, error) {
 	data, err := readFile(path, maxSecret, ownerOnly)
 	if err != nil {
 		return Secret{}, err
 	}
-	secret, err := newSecretFrom(data)
+	secret, err := newSecretFrom(data, least)
 	if err != nil {
 		return Secret{}, fmt.Errorf("%s %w", path, err)
 	}
@@ -123,7 +140,7 @@ func readSecret(path string) (Secret, error) {
 }
 
 // envSecret reads the secret in an environment variable.
-func envSecret(name string) (Secret, error) {
+func envSecret(name string, least secretLength) (Secret, error) {
 	value, set := os.LookupEnv(name)
 	if !set {
 		return Secret{}, fmt.Errorf("the environment variable %s isn't set", name)
@@ -131,7 +148,7 @@ func envSecret(name string) (Secret, error) {
 	if len(value) > maxSecret {
 		return Secret{}, fmt.Errorf("the environment variable %s holds more than %d bytes", name, maxSecret)
 	}
-	secret, err := newSecretFrom([]byte(value))
+	secret, err := newSecretFrom([]byte(value), least)
 	if err != nil {
 		return Secret{}, fmt.Errorf("the environment variable %s %w", name, err)
 	}
@@ -140,16 +157,15 @@ func envSecret(name string) (Secret, error) {
 
 // newSecretFrom checks a secret. The line break that editors and openssl put
 // at the end of a file isn't part of it.
-func newSecretFrom(data []byte) (Secret, error) {
+func newSecretFrom(data []byte, least secretLength) (Secret, error) {
 	text := strings.TrimRight(string(data), "\r\n")
 	switch {
 	case strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text):
 		return Secret{}, errors.New("holds something other than one line of text")
 	case strings.TrimSpace(text) != text:
 		return Secret{}, errors.New("begins or ends with a space: gear would trip over it")
-	case len(text) < minSecret:
-		return Secret{}, fmt.Errorf("holds a secret of %d characters; %d are needed (RFC 2865): %s",
-			len(text), minSecret, howToMakeSecret)
+	case len(text) < int(least):
+		return Secret{}, fmt.Errorf("holds a secret of %d characters; %v: %s", len(text), least, howToMakeSecret)
 	}
 	return NewSecret([]byte(text)), nil
 }

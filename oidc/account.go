@@ -123,7 +123,7 @@ func entrySize(value int) int { return value + value/roundingDivisor + entryByte
 func (p *Provider) size(req *request) int {
 	const fixed = 640 // names of members, digests, times, locales
 	// JSON may put a backslash before a character, and no more: see encode.
-	values := 2 * (len(req.Client) + len(req.RedirectURI) + len(req.Subject) + len(req.State) + len(req.Nonce))
+	values := 2 * (len(req.Client) + len(req.RedirectURI) + len(req.Subject) + len(req.State) + len(req.Nonce) + len(req.Key))
 	open := entrySize(values+fixed) + entrySize(maxLoads*loadBytes)
 	location := p.answer(req, url.Values{"code": {digest("")}}) // as long as a code is
 	ended := entrySize(values+fixed+2*maxACR) + entrySize(digestLength+len(location))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,6 +27,9 @@ const (
 	loginRequired         = "login_required"                    // OIDC Core §3.1.2.6
 	requestNotSupported   = "request_not_supported"             // OIDC Core §3.1.2.6
 	unmetAuthentication   = "unmet_authentication_requirements" // OIDC unmet authentication requirements 1.0; RFC 9470 §5
+	invalidToken          = "invalid_token"                     // RFC 6750 §3.1
+	invalidDPoPProof      = "invalid_dpop_proof"                // RFC 9449 §5
+	useDPoPNonce          = "use_dpop_nonce"                    // RFC 9449 §8
 	invalidAuthorizations = "invalid_authorization_details"     // RFC 9396 §5
 )
 
@@ -48,6 +52,9 @@ type protocolError struct {
 	code        string
 	description string
 	cause       error
+
+	challenge  string        // WWW-Authenticate, if the answer has one
+	retryAfter time.Duration // Retry-After, likewise
 }
 
 func (e *protocolError) Error() string {
@@ -96,11 +103,28 @@ func (p *Provider) api(endpoint string, h func(http.ResponseWriter, *http.Reques
 			return
 		}
 		e := asProtocolError(err)
+		if e.challenge != "" {
+			w.Header().Set("WWW-Authenticate", e.challenge)
+		}
+		if e.retryAfter > 0 {
+			w.Header().Set("Retry-After", seconds(e.retryAfter))
+		}
 		writeJSON(w, e.status, struct {
 			Error       string `json:"error"`
 			Description string `json:"error_description"`
 		}{e.code, e.description})
 	}
+}
+
+// backChannel is api for an endpoint that portals talk to by themselves: within
+// what each address may send.
+func (p *Provider) backChannel(endpoint string, h func(http.ResponseWriter, *http.Request) (*Client, error)) http.HandlerFunc {
+	return p.api(endpoint, func(w http.ResponseWriter, r *http.Request) (*Client, error) {
+		if err := p.limits.address(sourceOf(r)); err != nil {
+			return nil, err
+		}
+		return h(w, r)
+	})
 }
 
 // record counts what became of a request, and logs it if it was refused.

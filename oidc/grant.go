@@ -28,8 +28,9 @@ type grant struct {
 	ACR         string      `json:"acr"`
 	AMR         []string    `json:"amr"`
 	AuthTime    time.Time   `json:"auth_time"`
-	Transaction string      `json:"transaction"` // the one that was accepted
-	Reserved    reservation `json:"reserved"`    // of the request, on the client's account
+	Transaction string      `json:"transaction"`   // the one that was accepted
+	Key         string      `json:"jkt,omitempty"` // of the DPoP proofs that it wants
+	Reserved    reservation `json:"reserved"`      // of the request, on the client's account
 }
 
 func newGrant(req *request, client *Client, result verifier.Result, transaction string) *grant {
@@ -43,6 +44,7 @@ func newGrant(req *request, client *Client, result verifier.Result, transaction 
 		AMR:         methods(result.Carrier),
 		AuthTime:    result.At,
 		Transaction: transaction,
+		Key:         req.Key,
 		Reserved:    req.Reserved,
 	}
 }

@@ -3,6 +3,7 @@ package oidc_test
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -74,6 +76,7 @@ type portal struct {
 	alg  jose.SignatureAlgorithm
 	gate *gate
 
+	nonce       string // of the last answer, for DPoP proofs
 	redirectURI string // beside the usual two
 	jtis        atomic.Int64
 }
@@ -143,6 +146,10 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 				status = http.StatusGone // not to be taken for a route that isn't there
 			}
 			w.WriteHeader(status)
+		},
+		SignedOut: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "nobody is signed in") },
+		Status: func(_ context.Context, realm, customer string) (string, error) {
+			return "status of " + customer + "@" + realm, nil
 		},
 		Now:     g.now,
 		Logger:  slog.New(slog.NewTextHandler(g.log, nil)),
@@ -263,6 +270,18 @@ func (g *gate) post(client *http.Client, path, form string) answer {
 	return g.do(client, r)
 }
 
+// postWith posts a form with headers.
+func (g *gate) postWith(headers http.Header, path, form string) answer {
+	g.t.Helper()
+	r, err := http.NewRequest(http.MethodPost, g.URL+path, strings.NewReader(form))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	maps.Copy(r.Header, headers)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return g.do(g.Client(), r)
+}
+
 // load opens requestURI in a browser and returns the path of the code page.
 func (g *gate) load(browser *http.Client, requestURI string) string {
 	g.t.Helper()
@@ -297,7 +316,8 @@ func (p *portal) client() oidc.Client {
 	client := oidc.Client{
 		ID: p.id, Realm: "retail", ACR: oidc.DefaultACR,
 		Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, IDTokenAlg: cmp.Or(p.gate.algorithm, jose.ES256), SenderConstraint: oidc.ByDPoP,
-		RedirectURIs: redirectURIs,
+		RedirectURIs:           redirectURIs,
+		PostLogoutRedirectURIs: []string{"https://portal.example/bye"},
 		Keys: oidc.KeySource{Set: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
 			{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"},
 		}}},
@@ -395,7 +415,13 @@ func (p *portal) tokenForm(code string, changed map[string]string) string {
 
 func (p *portal) redeem(code string, changed map[string]string) answer {
 	p.gate.t.Helper()
-	return p.gate.post(p.gate.Client(), "/token", p.tokenForm(code, changed))
+	for {
+		a := p.gate.postWith(http.Header{"Dpop": {p.proof(p.key, p.alg, "/token", nil)}}, "/token", p.tokenForm(code, changed))
+		p.nonce = a.header.Get("DPoP-Nonce")
+		if a.field("error") != "use_dpop_nonce" {
+			return a
+		}
+	}
 }
 
 // wantRefused checks an error answer, and that nothing was handed out with it.

@@ -11,12 +11,12 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// keySetLife is how long the key set may be kept without asking again. A key that
+// publishedLife is how long the key set may be kept without asking again. A key that
 // was withdrawn is believed for as long.
-const keySetLife = 15 * time.Minute
+const publishedLife = 15 * time.Minute
 
-// newKeySet returns the ring with its JWK Set (RFC 7517 §5).
-func newKeySet(ring *keyring) (*keySet, error) {
+// newOwnKeys returns the ring with its JWK Set (RFC 7517 §5).
+func newOwnKeys(ring *keyring) (*ownKeys, error) {
 	set := jose.JSONWebKeySet{Keys: make([]jose.JSONWebKey, 0, len(ring.keys))}
 	for _, k := range ring.keys {
 		set.Keys = append(set.Keys, k.public())
@@ -26,7 +26,7 @@ func newKeySet(ring *keyring) (*keySet, error) {
 		return nil, fmt.Errorf("oidc: key set: %w", err)
 	}
 	sum := sha256.Sum256(published)
-	return &keySet{ring, published, `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`}, nil
+	return &ownKeys{ring, published, `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`}, nil
 }
 
 // serveKeys is the JWK Set.
@@ -37,7 +37,7 @@ func (p *Provider) serveKeys(w http.ResponseWriter, r *http.Request) (*Client, e
 	set := p.keys.current.Load()
 	h := w.Header()
 	h.Set("Content-Type", "application/jwk-set+json") // RFC 7517 §8.5.2
-	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(keySetLife.Seconds())))
+	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(publishedLife.Seconds())))
 	h.Set("ETag", set.etag)
 	if r.Header.Get("If-None-Match") == set.etag {
 		w.WriteHeader(http.StatusNotModified)

@@ -19,7 +19,7 @@ import (
 
 const (
 	// publishAhead is how long a key is published before it signs. Relying
-	// parties that hold on to a key set longer than keySetLife, whatever it
+	// parties that hold on to a key set longer than publishedLife, whatever it
 	// says, do so for a day at most, as far as is known.
 	publishAhead = 48 * time.Hour
 	// keepRetired is how long a key is published after it has signed its last ID
@@ -54,11 +54,11 @@ type keeper struct {
 	log        *slog.Logger
 
 	tending sync.Mutex // held while keys change
-	current atomic.Pointer[keySet]
+	current atomic.Pointer[ownKeys]
 }
 
-// keySet is the ring, and how it is published.
-type keySet struct {
+// ownKeys is the ring, and how it is published.
+type ownKeys struct {
 	*keyring
 	published []byte // the JWK Set
 	etag      string
@@ -142,7 +142,7 @@ func (k *keeper) tend(ctx context.Context, by string, due plan) error {
 	if err != nil {
 		return fmt.Errorf("oidc: signing keys: %w", err)
 	}
-	set, err := newKeySet(ring)
+	set, err := newOwnKeys(ring)
 	if err != nil {
 		return err
 	}

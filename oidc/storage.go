@@ -2,7 +2,6 @@ package oidc
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -12,12 +11,8 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// How long tokens live: an ID token long enough to be fetched and checked, an
-// access token no longer than the log-in that it is the by-product of.
-const (
-	idTokenLife     = 5 * time.Minute
-	accessTokenLife = time.Minute
-)
+// idTokenLife is long enough for an ID token to be fetched and checked.
+const idTokenLife = 5 * time.Minute
 
 // storage is the library's view of our data (op.Storage): the signing keys.
 type storage struct {
@@ -52,10 +47,9 @@ func (s *storage) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorith
 // DeleteAuthRequest has nothing to do: the code is gone since it was redeemed.
 func (s *storage) DeleteAuthRequest(context.Context, string) error { return nil }
 
-// CreateAccessToken names the access token that OIDC Core §3.1.3.3 demands. No
-// endpoint accepts it.
+// CreateAccessToken isn't asked for: access tokens are this package's own.
 func (s *storage) CreateAccessToken(context.Context, op.TokenRequest) (id string, expires time.Time, err error) {
-	return rand.Text(), s.now().Add(accessTokenLife), nil
+	return "", time.Time{}, errNotOffered
 }
 
 func (s *storage) Health(context.Context) error { return nil }

@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/durable", "internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
-	"config": {"radius/dictionary", "internal/durable"},
+	"config": {"radius/dictionary", "oidc/dn", "internal/durable"},
 
 	"radius":            {"verifier", "radius/dictionary"},
 	"radius/dictionary": {},
