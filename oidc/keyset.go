@@ -250,7 +250,7 @@ func parseKeySet(data []byte, auth AuthMethod) ([]jose.JSONWebKey, error) {
 	var usable []jose.JSONWebKey
 	for i, raw := range set.Keys {
 		var key jose.JSONWebKey
-		if json.Unmarshal(raw, &key) != nil {
+		if json.Unmarshal(raw, &key) != nil || key.Key == nil {
 			continue
 		}
 		if !key.IsPublic() {
