@@ -282,6 +282,7 @@ func TestAssertionInParallel(t *testing.T) {
 // A stranger can slow himself down, and nobody else.
 func TestFailuresAreHeldBack(t *testing.T) {
 	g := newGate(t, func(g *gate) {
+		g.stopped = time.Now()
 		g.portal.change = func(c *oidc.Client) { c.Rate = 2 }
 	})
 	var held answer
@@ -311,7 +312,7 @@ func TestFailuresAreHeldBack(t *testing.T) {
 }
 
 func TestAddressRate(t *testing.T) {
-	g := newGate(t, func(g *gate) { g.addressRate = 3 })
+	g := newGate(t, func(g *gate) { g.stopped, g.addressRate = time.Now(), 3 })
 	for range 3 {
 		if a := g.portal.push(nil); a.status != http.StatusCreated {
 			t.Fatalf("%d %s", a.status, a.body)

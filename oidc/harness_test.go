@@ -64,6 +64,7 @@ type gate struct {
 	handler atomic.Pointer[http.ServeMux]
 	forMTLS atomic.Pointer[http.ServeMux]
 	ahead   atomic.Int64 // ns that the clock was moved ahead
+	stopped time.Time    // unless zero: where the clock stands still
 	result  atomic.Pointer[verifier.Result]
 }
 
@@ -165,7 +166,13 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 	})
 }
 
-func (g *gate) now() time.Time          { return time.Now().Add(time.Duration(g.ahead.Load())) }
+func (g *gate) now() time.Time {
+	if !g.stopped.IsZero() {
+		return g.stopped.Add(time.Duration(g.ahead.Load()))
+	}
+	return time.Now().Add(time.Duration(g.ahead.Load()))
+}
+
 func (g *gate) advance(d time.Duration) { g.ahead.Add(int64(d)) }
 func (g *gate) pageError(err error) int {
 	switch {
