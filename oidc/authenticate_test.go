@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
@@ -93,8 +94,8 @@ func TestSecretBasicLogsIn(t *testing.T) {
 // Each client by each method, right in itself: its own one passes, and no other.
 func TestOnlyTheConfiguredMethod(t *testing.T) {
 	ca := newCA(t)
-	key := newECKey(t)
 	chain := ca.issue(t, nil)
+	key := chain.PrivateKey.(*ecdsa.PrivateKey) // one key for all, so that it isn't the key that keeps one out
 	methods := map[oidc.AuthMethod]func(*oidc.Client){
 		oidc.PrivateKeyJWT: nil,
 		oidc.SecretBasic:   withSecrets(oidc.SecretBasic),
@@ -105,7 +106,7 @@ func TestOnlyTheConfiguredMethod(t *testing.T) {
 		},
 		oidc.SelfSignedTLS: func(c *oidc.Client) {
 			c.Auth = oidc.SelfSignedTLS
-			c.Keys.Set.Keys = []jose.JSONWebKey{{Key: chain.Leaf.PublicKey, Certificates: []*x509.Certificate{chain.Leaf}}}
+			c.Keys.Set.Keys = []jose.JSONWebKey{{Key: key.Public(), KeyID: "portal-key", Certificates: []*x509.Certificate{chain.Leaf}}}
 		},
 	}
 	for method, change := range methods {
