@@ -204,7 +204,7 @@ func (s *keySet) refresh(ctx context.Context) {
 	s.under = nil
 	if err != nil {
 		s.metrics.fetches.WithLabelValues(s.client, "failed").Inc()
-		s.log.WarnContext(ctx, "a client's keys can't be fetched; the last ones are used for up to a day",
+		s.log.WarnContext(ctx, "a client's keys can't be fetched; the last ones, if there are any, are used for up to a day",
 			"client", s.client, "jwks_uri", s.uri, "fetched", s.fetched, "err", err)
 		return
 	}

@@ -226,7 +226,7 @@ func (g *gateway) register(keys jose.JSONWebKeySet, redirectURI string) {
 	}
 	g.t.Cleanup(func() { records.Close() })
 	g.provider, err = oidc.New(g.t.Context(), oidc.Config{
-		Issuer:  g.URL,
+		Issuer: g.URL,
 		Clients: []oidc.Client{{
 			ID: "portal", Realm: "retail", ACR: acr, RedirectURIs: []string{redirectURI},
 			Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, Keys: oidc.KeySource{Set: keys},
