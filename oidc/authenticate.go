@@ -110,6 +110,7 @@ func readCredentials(r *http.Request, form params) (credentials, error) {
 		if shown.assertion, err = parseAssertion(form["client_assertion"]); err == nil {
 			claimed = shown.assertion.claims.Issuer
 		}
+	case TLSClientAuth, SelfSignedTLS, NoAuth: // the form shows none of them
 	}
 	if err != nil {
 		return shown, notAuthenticated(err.Error())
@@ -148,7 +149,8 @@ func parseBasic(header string) (id, secret string, err error) {
 }
 
 // prove reports why shown doesn't prove that client has sent the request; client
-// is nil if there is none of that name. Then as much is computed as if there were.
+// is nil if there is none of that name. An assertion or a secret then costs as much
+// as if there were.
 func (p *Provider) prove(ctx context.Context, client *Client, shown *credentials, why purpose) error {
 	method := shown.method
 	if method == NoAuth && client != nil && client.Auth.mutualTLS() {

@@ -14,6 +14,17 @@
 //	GET  /authorize, POST /authorize         browser → transaction, code page
 //	POST /token                              client, code → ID token
 //
+// The two that clients talk to by themselves (the back channel) are served once
+// more on a listener that asks for certificates (MountMTLS).
+//
+// # Who asks
+//
+// A client has one profile and one way to authenticate: by signed assertion, by
+// secret, or by certificate (authenticate.go). Nothing else is taken from it, and
+// every failure has the same answer. The keys are configured, or fetched from the
+// client's server and kept (keyset.go). What is held back, of whom and when, is in
+// limits.go: a stranger can use up what his address has, never what a client has.
+//
 // # States of a request
 //
 //	            /par                /authorize              Accept or Refuse

@@ -215,6 +215,10 @@ func TestDiscovery(t *testing.T) {
 		"claims_supported":                                 []any{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr"},
 		"code_challenge_methods_supported":                 []any{"S256"},
 		"ui_locales_supported":                             []any{"ja", "en"},
+		"tls_client_certificate_bound_access_tokens":       true,
+		"mtls_endpoint_aliases": map[string]any{
+			"pushed_authorization_request_endpoint": g.mtls.URL + "/par", "token_endpoint": g.mtls.URL + "/token",
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("discovery (-want +got):\n%s", diff)

@@ -4,6 +4,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"net/url"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -83,6 +86,56 @@ func FuzzAssertion(f *testing.F) {
 		}
 		if err := a.verify("portal", keys, "https://gate.example", time.Unix(0, 0), time.Unix(0, 0)); err == nil {
 			t.Errorf("verified: %q", raw)
+		}
+	})
+}
+
+// No header is a client's credentials unless it is the base64 of both, escaped:
+// what comes out goes in again.
+func FuzzBasic(f *testing.F) {
+	f.Add("Basic cG9ydGFsOnNlY3JldA==")
+	f.Add("basic cCUzQXE6JTJCJTI1")
+	f.Add("Basic Og==")
+	f.Add("Bearer x")
+	f.Fuzz(func(t *testing.T, header string) {
+		id, secret, err := parseBasic(header)
+		if err != nil {
+			if id != "" || secret != "" {
+				t.Errorf("a refused header gives %q", id)
+			}
+			return
+		}
+		if !printable(id, maxClientID) || !utf8.ValidString(secret) || len(secret) > maxBasic {
+			t.Errorf("id %q, secret of %d bytes", id, len(secret))
+		}
+		again := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
+		if id2, secret2, err := parseBasic(again); len(again) <= maxBasic && (err != nil || id2 != id || secret2 != secret) {
+			t.Errorf("%q isn't %q again: %v", again, header, err)
+		}
+	})
+}
+
+// Whatever a portal's server publishes: what is taken is few, public and strong.
+func FuzzKeySet(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, k := range []jose.JSONWebKey{{Key: key.Public(), KeyID: "1"}, {Key: key}, {Key: []byte("shared")}} {
+		set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{k}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(set)
+	}
+	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB"},null,{}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		keys, err := parseKeySet(data, PrivateKeyJWT)
+		if err != nil {
+			return
+		}
+		if err := checkClientKeys(jose.JSONWebKeySet{Keys: keys}, PrivateKeyJWT); err != nil {
+			t.Errorf("taken: %v", err)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -50,6 +51,7 @@ const (
 // page that takes any POST for a right code.
 type gate struct {
 	*httptest.Server
+	mtls     *httptest.Server // where clients show a certificate
 	t        *testing.T
 	provider *oidc.Provider
 	metrics  *prometheus.Registry
@@ -60,8 +62,12 @@ type gate struct {
 	portal   *portal // the client "portal"
 	other    *portal // the client "other"
 
+	addressRate int // 0: no limit
+
 	handler atomic.Pointer[http.ServeMux]
+	forMTLS atomic.Pointer[http.ServeMux]
 	ahead   atomic.Int64 // ns that the clock was moved ahead
+	stopped time.Time    // unless zero: where the clock stands still
 	result  atomic.Pointer[verifier.Result]
 
 	rotation  time.Duration
@@ -76,8 +82,9 @@ type portal struct {
 	alg  jose.SignatureAlgorithm
 	gate *gate
 
-	nonce       string // of the last answer, for DPoP proofs
-	redirectURI string // beside the usual two
+	nonce       string             // of the last answer, for DPoP proofs
+	redirectURI string             // beside the usual two
+	change      func(*oidc.Client) // of its registration
 	jtis        atomic.Int64
 }
 
@@ -87,6 +94,10 @@ func newGate(t *testing.T, setup ...func(*gate)) *gate {
 	g := &gate{t: t, log: new(syncBuffer)}
 	g.Server = httptest.NewTLSServer(http.HandlerFunc(g.serve))
 	t.Cleanup(g.Close)
+	g.mtls = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.forMTLS.Load().ServeHTTP(w, r) }))
+	g.mtls.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	g.mtls.StartTLS()
+	t.Cleanup(g.mtls.Close)
 	g.passing = memory.New(g.now, 2*oidc.ClientBytes)
 	g.result.Store(&verifier.Result{Outcome: verifier.Accepted, Carrier: verifier.Software, At: g.now()})
 	g.portal = g.newPortal("portal", newECKey(t), jose.ES256)
@@ -121,6 +132,9 @@ func (g *gate) start() {
 	mux.HandleFunc("GET /otp/{id}", g.showPage)
 	mux.HandleFunc("POST /otp/{id}", g.postCode)
 	g.handler.Store(mux)
+	forMTLS := http.NewServeMux()
+	g.provider.MountMTLS(forMTLS)
+	g.forMTLS.Store(forMTLS)
 }
 
 func (g *gate) serve(w http.ResponseWriter, r *http.Request) { g.handler.Load().ServeHTTP(w, r) }
@@ -132,9 +146,17 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 	}
 	g.records = records
 	g.t.Cleanup(func() { records.Close() })
+	mtlsURL := ""
+	if g.mtls != nil {
+		mtlsURL = g.mtls.URL
+	}
 	return oidc.New(g.t.Context(), oidc.Config{
-		Issuer:      g.URL,
-		Clients:     clients,
+		Issuer:  g.URL,
+		MTLSURL: mtlsURL,
+		Clients: clients,
+
+		AddressRate: g.addressRate,
+
 		Locales:     []language.Tag{language.Japanese, language.English},
 		Passing:     g.passing,
 		Records:     records,
@@ -157,7 +179,13 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 	})
 }
 
-func (g *gate) now() time.Time          { return time.Now().Add(time.Duration(g.ahead.Load())) }
+func (g *gate) now() time.Time {
+	if !g.stopped.IsZero() {
+		return g.stopped.Add(time.Duration(g.ahead.Load()))
+	}
+	return time.Now().Add(time.Duration(g.ahead.Load()))
+}
+
 func (g *gate) advance(d time.Duration) { g.ahead.Add(int64(d)) }
 func (g *gate) pageError(err error) int {
 	switch {
@@ -313,7 +341,7 @@ func (p *portal) client() oidc.Client {
 	if p.redirectURI != "" {
 		redirectURIs = append(redirectURIs, p.redirectURI)
 	}
-	client := oidc.Client{
+	c := oidc.Client{
 		ID: p.id, Realm: "retail", ACR: oidc.DefaultACR,
 		Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, IDTokenAlg: cmp.Or(p.gate.algorithm, jose.ES256), SenderConstraint: oidc.ByDPoP,
 		RedirectURIs:           redirectURIs,
@@ -322,10 +350,13 @@ func (p *portal) client() oidc.Client {
 			{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"},
 		}}},
 	}
-	if client.IDTokenAlg == jose.RS256 { // which FAPI 2.0 has not
-		client.Profile = oidc.ProfileOIDC
+	if c.IDTokenAlg == jose.RS256 { // which FAPI 2.0 has not
+		c.Profile = oidc.ProfileOIDC
 	}
-	return client
+	if p.change != nil {
+		p.change(&c)
+	}
+	return c
 }
 
 // assertion is a right client assertion, but for the changed claims; nil takes

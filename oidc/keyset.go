@@ -204,7 +204,7 @@ func (s *keySet) refresh(ctx context.Context) {
 	s.under = nil
 	if err != nil {
 		s.metrics.fetches.WithLabelValues(s.client, "failed").Inc()
-		s.log.WarnContext(ctx, "a client's keys can't be fetched; the last ones are used for up to a day",
+		s.log.WarnContext(ctx, "a client's keys can't be fetched; the last ones, if there are any, are used for up to a day",
 			"client", s.client, "jwks_uri", s.uri, "fetched", s.fetched, "err", err)
 		return
 	}
@@ -250,7 +250,7 @@ func parseKeySet(data []byte, auth AuthMethod) ([]jose.JSONWebKey, error) {
 	var usable []jose.JSONWebKey
 	for i, raw := range set.Keys {
 		var key jose.JSONWebKey
-		if json.Unmarshal(raw, &key) != nil {
+		if json.Unmarshal(raw, &key) != nil || key.Key == nil {
 			continue
 		}
 		if !key.IsPublic() {

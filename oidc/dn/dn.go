@@ -8,6 +8,7 @@
 package dn
 
 import (
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
@@ -90,8 +91,8 @@ func typeOf(written string) (string, error) {
 	if oid, ok := knownTypes()[strings.ToUpper(written)]; ok {
 		return oid, nil
 	}
-	if strings.Trim(written, "0123456789.") == "" && strings.Contains(written, ".") {
-		return written, nil
+	if oid, err := x509.ParseOID(written); err == nil {
+		return oid.String(), nil
 	}
 	return "", fmt.Errorf("has the attribute type %q, which isn't known here: write its object identifier, such as 2.5.4.97", written)
 }

@@ -226,8 +226,12 @@ func (g *gateway) register(keys jose.JSONWebKeySet, redirectURI string) {
 	}
 	g.t.Cleanup(func() { records.Close() })
 	g.provider, err = oidc.New(g.t.Context(), oidc.Config{
-		Issuer:  g.URL,
-		Clients: []oidc.Client{{ID: "portal", Realm: "retail", ACR: acr, RedirectURIs: []string{redirectURI}, Keys: keys}},
+		Issuer: g.URL,
+		Clients: []oidc.Client{{
+			ID: "portal", Realm: "retail", ACR: acr, RedirectURIs: []string{redirectURI},
+			Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, Keys: oidc.KeySource{Set: keys},
+			IDTokenAlg: jose.ES256, SenderConstraint: oidc.ByDPoP,
+		}},
 		Locales: []language.Tag{language.Japanese, language.English},
 		Passing: memory.New(time.Now, oidc.ClientBytes), Records: records, Seal: noSeal{},
 		CodePage: func(id string) string { return "/otp/" + id }, NoRequest: func(w http.ResponseWriter, r *http.Request, _ int) { http.NotFound(w, r) },
