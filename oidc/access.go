@@ -11,9 +11,9 @@ import (
 	"otpgate/internal/store"
 )
 
-// accessTokenLife is as long as an ID token's: it is good for asking UserInfo
-// what that says, once more, while the customer is being let in.
-const accessTokenLife = idTokenLife
+// accessTokenLife is short since nobody is kept signed in here: the token is good
+// for asking UserInfo, while the customer is being let in, what the ID token says.
+const accessTokenLife = time.Minute
 
 // access is what an access token stands for. The token is 256 random bits, and
 // kept as a digest.
@@ -46,8 +46,9 @@ func (b binding) tokenType() string {
 
 func accessKey(token string) string { return store.Key("oidc.access", digest(token)) }
 
-// issueAccess keeps a new access token for g and returns it.
-func (p *Provider) issueAccess(ctx context.Context, g *grant, bound binding) (token string, err error) {
+// issueAccess keeps a new access token for g, and that code has given it, in the
+// place of what was reserved for g.
+func (p *Provider) issueAccess(ctx context.Context, g *grant, code string, bound binding) (token string, err error) {
 	now := p.now()
 	value, err := encode(access{
 		Client: g.Client, Subject: g.Subject, ACR: g.ACR, AMR: g.AMR, AuthTime: g.AuthTime,
@@ -56,15 +57,14 @@ func (p *Provider) issueAccess(ctx context.Context, g *grant, bound binding) (to
 	if err != nil {
 		return "", err
 	}
-	account := p.accounts[g.Client]
-	reserved, ok := account.reserve(now, finishing, entrySize(len(value))+entrySize(len(accessKey(""))), accessTokenLife)
-	if !ok {
-		return "", errAccountFull()
-	}
 	token = newSecret()
-	if err := p.passing.Put(ctx, accessKey(token), value, accessTokenLife); err != nil {
-		account.release(reserved)
+	key := accessKey(token)
+	p.accounts[g.Client].exchange(now, g.Reserved, entrySize(len(value))+entrySize(len(key)), accessTokenLife)
+	if err := p.passing.Put(ctx, key, value, accessTokenLife); err != nil {
 		return "", fmt.Errorf("oidc: keep access token: %w", err)
+	}
+	if err := p.passing.Put(ctx, usedCodeKey(code), []byte(key), accessTokenLife); err != nil {
+		return "", fmt.Errorf("oidc: remember code: %w", err)
 	}
 	return token, nil
 }
@@ -79,7 +79,7 @@ func (p *Provider) loadAccess(ctx context.Context, token string) (*access, error
 // bind returns what the token that client asks for with r is bound to, and the
 // refusal if the client can't show what it has to.
 func (p *Provider) bind(w http.ResponseWriter, r *http.Request, client *Client) (binding, error) {
-	thumbprint, err := p.checkProof(w, r, client, "")
+	thumbprint, err := p.checkProof(w, r, client, expectedProof{why: finishing})
 	if err != nil {
 		return binding{}, err
 	}
@@ -88,7 +88,7 @@ func (p *Provider) bind(w http.ResponseWriter, r *http.Request, client *Client) 
 	case Unconstrained:
 	case ByDPoP:
 		if thumbprint == "" {
-			w.Header().Set(nonceHeader, p.nonces.at(p.now()))
+			p.offerNonce(w)
 			return binding{}, refuse(invalidDPoPProof, "a DPoP proof is required (RFC 9449)")
 		}
 	case ByMTLS:
@@ -117,17 +117,9 @@ func (p *Provider) revoke(ctx context.Context, key string) error {
 	return nil
 }
 
-// usedCodeKey is where it is kept which access token a code has given.
+// usedCodeKey is where it is kept which access token a code has given, for as long
+// as that lives.
 func usedCodeKey(code string) string { return store.Key("oidc.used", digest(code)) }
-
-// noteUse remembers which access token the code has given, for as long as that
-// lives.
-func (p *Provider) noteUse(ctx context.Context, code, token string) error {
-	if err := p.passing.Put(ctx, usedCodeKey(code), []byte(accessKey(token)), accessTokenLife); err != nil {
-		return fmt.Errorf("oidc: remember code: %w", err)
-	}
-	return nil
-}
 
 // revokeReused ends what a code has given that is shown a second time: one of the
 // two has stolen it (RFC 6749 §4.1.2).

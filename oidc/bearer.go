@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,88 +13,103 @@ const (
 	schemeDPoP   = "DPoP"
 )
 
-// refuseToken is a refusal of a protected resource, in the header as well (RFC 6750
-// §3, RFC 9449 §7.1).
-func (p *Provider) refuseToken(w http.ResponseWriter, status int, code, description string) *protocolError {
-	attributes := ""
-	if code != "" {
-		attributes = fmt.Sprintf(` error=%q, error_description=%q,`, code, description)
-	}
-	w.Header().Add("WWW-Authenticate", schemeBearer+strings.TrimSuffix(attributes, ","))
-	w.Header().Add("WWW-Authenticate", fmt.Sprintf(`%s%s algs="%s"`, schemeDPoP, attributes, strings.Join(algorithmNames(assertionAlgorithms()), " ")))
-	return &protocolError{status: status, code: code, description: description}
+// shownToken is an access token as a request shows it.
+type shownToken struct {
+	scheme string
+	token  string
+	inBody bool
 }
 
-// errNoToken has no code: who has shown no token isn't told about one (RFC 6750
-// §3.1).
-const errNoToken = "an access token is required"
-
-// bearer returns what the access token in r stands for, if its sender may use it.
+// bearer returns what the access token in r stands for, if its sender may use it,
+// and the client it was issued to. A refusal is one of a protected resource.
 func (p *Provider) bearer(w http.ResponseWriter, r *http.Request, form params) (*access, *Client, error) {
-	scheme, token, err := p.shown(w, r, form)
+	shown, err := readToken(r, form)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, challenged(err, shown.scheme)
 	}
-	a, err := p.loadAccess(r.Context(), token)
+	a, err := p.loadAccess(r.Context(), shown.token)
 	if err != nil {
 		return nil, nil, err
 	}
 	if a == nil || p.clients[a.Client] == nil {
-		return nil, nil, p.refuseToken(w, http.StatusUnauthorized, invalidToken, "the access token is unknown, expired or revoked")
+		return nil, nil, challenged(refuse(invalidToken, "the access token is unknown, expired or revoked"), shown.scheme)
 	}
 	client := p.clients[a.Client]
-	if err := p.mayUse(w, r, a, client, scheme, token); err != nil {
-		return nil, client, err
+	if err := p.mayUse(w, r, a, client, shown); err != nil {
+		return nil, client, challenged(err, shown.scheme)
 	}
-	return a, client, nil
+	// After it is known who asks: a stranger must not use up a client's rate.
+	return a, client, p.limits.client(client.ID)
 }
 
-// shown returns the access token in r, which has it in exactly one place.
-func (p *Provider) shown(w http.ResponseWriter, r *http.Request, form params) (scheme, token string, err error) {
-	headers := r.Header.Values("Authorization")
-	inBody := form["access_token"]
+// readToken returns the access token in r, which has it in exactly one place.
+func readToken(r *http.Request, form params) (shownToken, error) {
+	headers, inBody := r.Header.Values("Authorization"), form["access_token"]
 	switch {
 	case r.URL.Query().Has("access_token"): // RFC 9700 §4.3.2
-		return "", "", p.refuseToken(w, http.StatusBadRequest, invalidRequest, "an access token must not stand in an address")
-	case len(headers) == 0 && inBody == "":
-		return "", "", p.refuseToken(w, http.StatusUnauthorized, "", errNoToken)
-	case len(headers) > 1 || len(headers) == 1 && inBody != "":
-		return "", "", p.refuseToken(w, http.StatusBadRequest, invalidRequest, "there is more than one access token")
+		return shownToken{}, refuse(invalidRequest, "an access token must not stand in an address")
+	case len(headers) > 1 || len(headers) == 1 && inBody != "": // RFC 6750 §2
+		return shownToken{}, refuse(invalidRequest, "there is more than one access token")
 	case inBody != "":
-		return schemeBearer, inBody, nil
+		return shownToken{schemeBearer, inBody, true}, nil
+	case len(headers) == 0:
+		return shownToken{}, errNoToken()
 	}
-	scheme, token, _ = strings.Cut(headers[0], " ")
-	switch {
-	case strings.EqualFold(scheme, schemeBearer) && token != "": // RFC 9110 §11.1: in any case
-		return schemeBearer, token, nil
-	case strings.EqualFold(scheme, schemeDPoP) && token != "":
-		return schemeDPoP, token, nil
+	named, token, _ := strings.Cut(headers[0], " ")
+	for _, scheme := range []string{schemeBearer, schemeDPoP} {
+		if strings.EqualFold(named, scheme) && token != "" { // RFC 9110 §11.1: in any case
+			return shownToken{scheme, token, false}, nil
+		}
 	}
-	return "", "", p.refuseToken(w, http.StatusUnauthorized, "", errNoToken)
+	return shownToken{}, errNoToken()
+}
+
+// errNoToken has no code: who has shown no token isn't told about one (RFC 6750
+// §3.1).
+func errNoToken() *protocolError {
+	return refuse("", "").because(errors.New("there is no access token"))
 }
 
 // mayUse refuses a sender without what the token is bound to.
-func (p *Provider) mayUse(w http.ResponseWriter, r *http.Request, a *access, client *Client, scheme, token string) error {
-	if scheme != a.Bound.tokenType() {
-		return p.refuseToken(w, http.StatusUnauthorized, invalidToken, "the access token is shown by another scheme than it was issued for")
-	}
-	if a.Bound.Certificate != "" && a.Bound.Certificate != presented(r) {
-		return p.refuseToken(w, http.StatusUnauthorized, invalidToken, "the access token is bound to another certificate")
-	}
-	if a.Bound.Key == "" {
+func (p *Provider) mayUse(w http.ResponseWriter, r *http.Request, a *access, client *Client, shown shownToken) error {
+	switch {
+	case shown.inBody && client.Profile != ProfileOIDC: // FAPI 2.0 Security Profile §5.3.4
+		return refuse(invalidRequest, "the access token belongs in the Authorization header")
+	case shown.scheme != a.Bound.tokenType():
+		return refuse(invalidToken, "the access token is shown by another scheme than it was issued for")
+	case a.Bound.Certificate != "" && a.Bound.Certificate != presented(r):
+		return refuse(invalidToken, "the access token is bound to another certificate")
+	case a.Bound.Key == "":
 		return nil
 	}
-	thumbprint, err := p.checkProof(w, r, client, token)
-	if err != nil {
-		e := asProtocolError(err)
-		if e.status >= http.StatusInternalServerError {
-			return err
-		}
-		return p.refuseToken(w, http.StatusUnauthorized, e.code, e.description).because(e.cause)
+	thumbprint, err := p.checkProof(w, r, client, expectedProof{key: a.Bound.Key, token: shown.token, why: finishing})
+	if err == nil && thumbprint == "" {
+		p.offerNonce(w)
+		return refuse(invalidToken, "a DPoP proof by the key that the access token is bound to is required")
 	}
-	if thumbprint != a.Bound.Key {
-		w.Header().Set(nonceHeader, p.nonces.at(p.now()))
-		return p.refuseToken(w, http.StatusUnauthorized, invalidToken, "a DPoP proof by the key that the access token is bound to is required")
+	return err
+}
+
+// challenged adds to a refusal what a protected resource says in the header as
+// well (RFC 6750 §3, RFC 9449 §7.1): by which schemes a token may be shown, and, of
+// the one that was used, what was wrong.
+func challenged(err error, scheme string) error {
+	e := new(protocolError)
+	if !errors.As(err, &e) || e.status != http.StatusBadRequest {
+		return err
 	}
-	return nil
+	if e.code != invalidRequest {
+		e.status = http.StatusUnauthorized
+	}
+	bearer, dpop := schemeBearer, fmt.Sprintf("%s algs=%q", schemeDPoP, strings.Join(algorithmNames(assertionAlgorithms()), " "))
+	reason := fmt.Sprintf("error=%q, error_description=%q", e.code, e.description)
+	switch {
+	case e.code == "":
+	case scheme == schemeDPoP:
+		dpop += ", " + reason
+	default:
+		bearer += " " + reason
+	}
+	e.challenge = bearer + ", " + dpop
+	return e
 }

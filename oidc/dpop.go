@@ -33,9 +33,9 @@ const (
 	// nonceLife is how long one nonce is handed out. It is taken for another,
 	// so every nonce is good for one to two of them.
 	nonceLife = time.Minute
-	// proofSkew is how far a proof's iat may be from our clock. The nonce tells
-	// its age better; FAPI 2.0 asks for 10 s either way, and nobody needs more
-	// than a phone's clock is wrong.
+	// proofSkew is how far a proof's iat may be from our clock: as long as its
+	// nonce may be old, which tells its age better. A portal's clock may be wrong
+	// by as much.
 	proofSkew = time.Minute
 	// proofLife is how long a jti is remembered: as long as its nonce is taken.
 	proofLife = 2 * nonceLife
@@ -55,6 +55,17 @@ type proofClaims struct {
 	IssuedAt *jwt.NumericDate `json:"iat"`
 	Nonce    string           `json:"nonce"`
 	Token    string           `json:"ath"` // hash of the access token
+
+	Expiry    *jwt.NumericDate `json:"exp"` // optional, as in any JWT
+	NotBefore *jwt.NumericDate `json:"nbf"`
+}
+
+// expectedProof is what a proof must be, beside one of the request that it comes
+// with.
+type expectedProof struct {
+	key   string // thumbprint of the key that it is by; "": of any
+	token string // the access token that comes with it; "": none does
+	why   purpose
 }
 
 // parseProof reads a proof and verifies its signature with the key that is in it.
@@ -94,15 +105,15 @@ func parseProof(raw string) (*proof, error) {
 }
 
 // checkProof returns the thumbprint of the key that r has proof of, "" if r has no
-// proof. token is the access token that comes with it, else "". The proof is used
-// up on the client's account.
-func (p *Provider) checkProof(w http.ResponseWriter, r *http.Request, client *Client, token string) (thumbprint string, err error) {
+// proof. The proof is used up on the client's account, and the answer has the nonce
+// of the next.
+func (p *Provider) checkProof(w http.ResponseWriter, r *http.Request, client *Client, want expectedProof) (thumbprint string, err error) {
 	values := r.Header.Values(proofHeader)
 	if len(values) == 0 {
 		return "", nil
 	}
+	p.offerNonce(w)
 	now := p.now()
-	w.Header().Set(nonceHeader, p.nonces.at(now))
 	refused := func(cause error) error {
 		return refuse(invalidDPoPProof, "the DPoP proof is not accepted").because(cause)
 	}
@@ -113,14 +124,17 @@ func (p *Provider) checkProof(w http.ResponseWriter, r *http.Request, client *Cl
 	if err != nil {
 		return "", refused(err)
 	}
-	if err := proof.verify(r, p.origins(), token, now); err != nil {
+	if err := proof.verify(r, p.origins(), want.token, now); err != nil {
 		return "", refused(err)
 	}
-	if !p.nonces.taken(proof.claims.Nonce, now) {
+	if want.key != "" && proof.thumbprint != want.key { // before it takes room: it isn't the client's
+		return "", refuse(invalidToken, "the access token is bound to another key")
+	}
+	if !p.nonces.taken(proof.claims.Nonce, p.steady.read(now)) {
 		// The one refusal that a client mends by itself (RFC 9449 §8).
 		return "", refuse(useDPoPNonce, "put the nonce of this answer's DPoP-Nonce into the proof")
 	}
-	if err := p.useProof(r.Context(), client, proof, now); err != nil {
+	if err := p.useProof(r.Context(), client, proof, want.why); err != nil {
 		return "", err
 	}
 	return proof.thumbprint, nil
@@ -143,6 +157,10 @@ func (p *proof) verify(r *http.Request, origins []string, token string, now time
 		return errors.New("iat is in the future")
 	case c.IssuedAt.Time().Before(now.Add(-proofSkew)):
 		return errors.New("iat is too long ago")
+	case c.Expiry != nil && !now.Before(c.Expiry.Time().Add(clockSkew)): // RFC 7519 §4.1.4
+		return errors.New("is expired")
+	case c.NotBefore != nil && c.NotBefore.Time().After(now.Add(clockSkew)): // RFC 7519 §4.1.5
+		return errors.New("nbf is in the future")
 	case token != "" && c.Token != digest(token): // SHA-256, base64url: as ath has it
 		return errors.New("ath is another access token's")
 	}
@@ -173,10 +191,10 @@ func sameEndpoint(htu, origin, path string) bool {
 func withoutDefaultPort(host string) string { return strings.TrimSuffix(host, ":443") }
 
 // useProof uses up the jti of a proof whose nonce is taken.
-func (p *Provider) useProof(ctx context.Context, client *Client, proof *proof, now time.Time) error {
+func (p *Provider) useProof(ctx context.Context, client *Client, proof *proof, why purpose) error {
 	key := store.Key("oidc.dpop", proof.thumbprint, digest(proof.claims.ID))
 	account := p.accounts[client.ID]
-	reserved, ok := account.reserve(now, finishing, entrySize(1), proofLife)
+	reserved, ok := account.reserve(p.now(), why, entrySize(1), proofLife)
 	if !ok {
 		return errAccountFull()
 	}
@@ -192,8 +210,14 @@ func (p *Provider) useProof(ctx context.Context, client *Client, proof *proof, n
 	return nil
 }
 
+// offerNonce sends the nonce of the next proof (RFC 9449 §8.2).
+func (p *Provider) offerNonce(w http.ResponseWriter) {
+	w.Header().Set(nonceHeader, p.nonces.at(p.steady.read(p.now())))
+}
+
 // nonces makes the nonces of proofs: each is a MAC over the minute it was made in,
-// so none has to be kept. The key is this process's: after a restart every proof
+// so none has to be kept. Times are those of a clock that never goes back, or an old
+// nonce would be good again. The key is this process's: after a restart every proof
 // has to be made anew, so that used ones may be forgotten.
 type nonces struct{ key [sha256.Size]byte }
 

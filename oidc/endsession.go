@@ -24,12 +24,11 @@ func (p *Provider) serveEndSession(w http.ResponseWriter, r *http.Request) {
 	p.record(r, "end_session", client, err)
 	switch {
 	case err != nil:
-		p.noRequest(w, r, max(asProtocolError(err).status, http.StatusNotFound))
+		p.refuseBrowser(w, r, err)
 	case location == "":
 		p.signedOut(w, r)
 	default:
-		w.Header().Set("Location", location)
-		w.WriteHeader(http.StatusSeeOther)
+		sendOn(w, location)
 	}
 }
 
@@ -46,24 +45,32 @@ func (p *Provider) endSession(w http.ResponseWriter, r *http.Request) (*Client, 
 	if client == nil { // nothing shows that a client asks: a link of anybody's may have led here
 		return nil, "", nil
 	}
-	if err := p.endTransactions(w, r, client); err != nil {
+	location, err := wayBack(client, form)
+	if err != nil {
 		return client, "", err
 	}
-	back := form["post_logout_redirect_uri"]
-	if back == "" {
-		return client, "", nil
+	return client, location, p.endTransactions(w, r, client)
+}
+
+// wayBack is where the client wants the browser; "" if it doesn't say.
+func wayBack(client *Client, form params) (location string, err error) {
+	back, state := form["post_logout_redirect_uri"], form["state"]
+	switch {
+	case back == "":
+		return "", nil
+	case !slices.Contains(client.PostLogoutRedirectURIs, back): // byte for byte
+		return "", refuse(invalidRequest, "post_logout_redirect_uri is not one that is configured for this client")
+	case state == "":
+		return back, nil
 	}
-	if !slices.Contains(client.PostLogoutRedirectURIs, back) { // byte for byte
-		return client, "", refuse(invalidRequest, "post_logout_redirect_uri is not one that is configured for this client")
-	}
-	if form["state"] == "" {
-		return client, back, nil
+	if err := checkEchoes(client, form); err != nil {
+		return "", err
 	}
 	separator := "?"
 	if strings.Contains(back, "?") {
 		separator = "&"
 	}
-	return client, back + separator + url.Values{"state": {form["state"]}}.Encode(), nil
+	return back + separator + url.Values{"state": {state}}.Encode(), nil
 }
 
 // readBrowserForm reads what a browser brings, by either method.

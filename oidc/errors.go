@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,9 +42,12 @@ const (
 	linesBurst  = 100
 )
 
-// cancelled is what a request comes to in the counter that its sender did not
-// wait for.
-const cancelled = "cancelled"
+// What a request comes to in the counter that its sender did not wait for, and one
+// that is refused without an error code.
+const (
+	cancelled = "cancelled"
+	noToken   = "no_token"
+)
 
 // protocolError is a refusal in the words of the standard. What it says goes to
 // the client; cause goes to the log.
@@ -110,8 +114,8 @@ func (p *Provider) api(endpoint string, h func(http.ResponseWriter, *http.Reques
 			w.Header().Set("Retry-After", seconds(e.retryAfter))
 		}
 		writeJSON(w, e.status, struct {
-			Error       string `json:"error"`
-			Description string `json:"error_description"`
+			Error       string `json:"error,omitempty"`
+			Description string `json:"error_description,omitempty"`
 		}{e.code, e.description})
 	}
 }
@@ -144,7 +148,7 @@ func (p *Provider) record(r *http.Request, endpoint string, client *Client, err 
 		p.log.DebugContext(r.Context(), "oidc request cancelled", "endpoint", endpoint, "client", name, "from", r.RemoteAddr, "error", err)
 		return
 	}
-	p.requests.WithLabelValues(endpoint, name, e.code).Inc()
+	p.requests.WithLabelValues(endpoint, name, cmp.Or(e.code, noToken)).Inc()
 	switch {
 	case failure && e.code == serverError:
 		p.logFailure(r, slog.LevelError, endpoint, name, err)
@@ -166,7 +170,7 @@ func (p *Provider) logFailure(r *http.Request, level slog.Level, endpoint, clien
 func newRequestCounter() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "otpgate_oidc_requests_total",
-		Help: "Requests to the OIDC door, by what became of them: ok, the error code, or cancelled.",
+		Help: "Requests to the OIDC door, by what became of them: ok, the error code, no_token, or cancelled.",
 	}, []string{"endpoint", "client", "result"})
 }
 

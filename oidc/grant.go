@@ -77,8 +77,8 @@ func (p *Provider) issueCode(ctx context.Context, g *grant) (code string, err er
 	return code, nil
 }
 
-// takeCode uses code up and returns its grant; nil if it was never issued, has
-// expired or was used up before.
+// takeCode uses code up and returns its grant, whose reservation is the caller's;
+// nil if it was never issued, has expired or was used up before.
 func (p *Provider) takeCode(ctx context.Context, code string) (*grant, error) {
 	value, err := p.passing.Take(ctx, codeKey(code))
 	g, err := decode[grant](value, err)
@@ -88,7 +88,6 @@ func (p *Provider) takeCode(ctx context.Context, code string) (*grant, error) {
 	if err := p.forgetAnswer(ctx, g.Transaction); err != nil {
 		return nil, err
 	}
-	p.accounts[g.Client].release(g.Reserved)
 	return g, nil
 }
 

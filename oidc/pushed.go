@@ -38,7 +38,7 @@ func (p *Provider) servePushed(w http.ResponseWriter, r *http.Request) (*Client,
 	if err != nil {
 		return client, err
 	}
-	thumbprint, err := p.checkProof(w, r, client, "")
+	thumbprint, err := p.checkProof(w, r, client, expectedProof{why: beginning})
 	if err != nil {
 		return client, err
 	}

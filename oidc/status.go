@@ -16,7 +16,7 @@ func (p *Provider) serveStatus(w http.ResponseWriter, r *http.Request) (*Client,
 	if err != nil {
 		return client, err
 	}
-	if err := checkCustomer(client, form); err != nil {
+	if err := checkCustomer(client, form); err != nil { // as at /par: what can't be asked for there has no status
 		return client, err
 	}
 	status, err := p.customerStatus(r.Context(), client.Realm, form["login_hint"])

@@ -46,11 +46,8 @@ type tokenResponse struct {
 }
 
 func (p *Provider) issueTokens(ctx context.Context, client *Client, g *grant, code string, bound binding) (tokenResponse, error) {
-	token, err := p.issueAccess(ctx, g, bound)
+	token, err := p.issueAccess(ctx, g, code, bound)
 	if err != nil {
-		return tokenResponse{}, err
-	}
-	if err := p.noteUse(ctx, code, token); err != nil {
 		return tokenResponse{}, err
 	}
 	idToken, err := op.CreateIDToken(withAlgorithm(ctx, client.IDTokenAlg), p.issuer, g, idTokenLife, token, code, p.storage, tokenClient{client})
@@ -99,6 +96,9 @@ func (p *Provider) redeem(r *http.Request, client *Client, form params, bound bi
 		reason = "it was bound to another DPoP key when the request was pushed"
 	default:
 		return g, nil
+	}
+	if g != nil {
+		p.accounts[g.Client].release(g.Reserved)
 	}
 	return nil, refuse(invalidGrant, "the code, redirect_uri or code_verifier is not right").because(errors.New(reason))
 }
