@@ -52,7 +52,12 @@ func (g *gateway) wire(ctx context.Context) error {
 	}
 	g.operator.Radius = seenRadius{g.radius}
 
-	customer := &pages.Pages{Gate: gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
+	return g.wireOIDC(ctx)
+}
+
+// wireOIDC makes the OIDC door and the pages that it leads to.
+func (g *gateway) wireOIDC(ctx context.Context) error {
+	customer := &pages.Pages{Gate: g.gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
 	provider, err := oidc.New(ctx, oidc.Config{
 		Issuer: g.cfg.OIDC.Issuer, MTLSURL: g.mtlsURL(), AddressRate: g.cfg.OIDC.AddressRate,
 		Clients: oidcClients(g.cfg), Locales: []language.Tag{language.Japanese, language.English},
@@ -64,6 +69,11 @@ func (g *gateway) wire(ctx context.Context) error {
 				kind = pages.Unavailable
 			}
 			customer.Problem(w, r, kind)
+		},
+		SignedOut: customer.SignedOut,
+		Status: func(ctx context.Context, realm, customer string) (string, error) {
+			state, err := g.gate.State(ctx, realm, customer)
+			return string(state), err
 		},
 		KeyRotation: g.cfg.OIDC.KeyRotation, NoteKey: g.noteKey,
 		Now: time.Now, Logger: g.log, Metrics: g.metrics,
