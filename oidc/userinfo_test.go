@@ -4,12 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
-	"otpgate/oidc"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"otpgate/oidc"
 
 	"github.com/go-jose/go-jose/v4"
 )
