@@ -38,6 +38,11 @@ func checkListen(c *Config, d *decoder) {
 	if l.HTTPS == l.Metrics && l.HTTPS != "" && !anyPort(l.HTTPS) {
 		d.fault("listen.metrics", "is the same address as https: %s", l.HTTPS)
 	}
+	for _, other := range []string{l.HTTPS, l.Metrics} {
+		if l.HTTPSMTLS != "" && l.HTTPSMTLS == other && !anyPort(other) {
+			d.fault("listen.https_mtls", "is an address that is taken: %s", other)
+		}
+	}
 	if n := len(l.AdminSocket); n > maxSocketPath {
 		d.fault("listen.admin_socket", "is a path of %d bytes, and a unix socket's may have %d: %s", n, maxSocketPath, l.AdminSocket)
 	}
@@ -193,36 +198,6 @@ func relative(base, path string) (string, error) {
 		return "", err
 	}
 	return filepath.Rel(base, path)
-}
-
-func checkOIDC(c *Config, d *decoder) {
-	if c.OIDC.Issuer != "" {
-		if problem := checkIssuer(c.OIDC.Issuer); problem != "" {
-			d.fault("oidc.issuer", "%s", problem)
-		}
-	}
-	ids := d.unique()
-	for i := range c.OIDC.Clients {
-		client, at := &c.OIDC.Clients[i], fmt.Sprintf("oidc.clients[%d]", i)
-		ids(client.ID, at+".id")
-		checkRealmOf(c, d, client.Realm, at+".realm")
-		redirects := d.unique()
-		for j, uri := range client.RedirectURIs {
-			path := fmt.Sprintf("%s.redirect_uris[%d]", at, j)
-			redirects(uri, path)
-			if problem := checkRedirect(uri); uri != "" && problem != "" {
-				d.fault(path, "%s", problem)
-			}
-		}
-		if client.JWKSFile == "" {
-			continue
-		}
-		keys, err := readKeySet(client.JWKSFile)
-		if err != nil {
-			d.fault(at+".jwks_file", "%v", err)
-		}
-		client.JWKS = keys
-	}
 }
 
 // checkIssuer: RFC 8414 §2, https without query and fragment. A path is

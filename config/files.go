@@ -127,9 +127,10 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// readKeySet reads a JWK Set and returns those of its keys that can verify a
-// portal's signature.
-func readKeySet(path string) (jose.JSONWebKeySet, error) {
+// readKeySet reads a JWK Set and returns those of its keys that a portal can
+// authenticate by: that verify its signature or, with auth
+// self_signed_tls_client_auth, that have a certificate.
+func readKeySet(path, auth string) (jose.JSONWebKeySet, error) {
 	var usable jose.JSONWebKeySet
 	data, err := readFile(path, maxJWKS, anyoneMay)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -158,6 +159,8 @@ func readKeySet(path string) (jose.JSONWebKeySet, error) {
 		case errors.Is(err, jose.ErrUnsupportedKeyType): // to be ignored: RFC 7517 §5
 		case err != nil:
 			return usable, fmt.Errorf("%s: keys[%d] is damaged: %w", path, i, err)
+		case auth == selfSignedTLS && !hasCertificate(key):
+			return usable, fmt.Errorf("%s: keys[%d] has no certificate (x5c), nor its SHA-256 (x5t#S256), and auth %s goes by that", path, i, auth)
 		case verifies(key):
 			usable.Keys = append(usable.Keys, key)
 		}
@@ -186,6 +189,10 @@ func isPrivate(raw json.RawMessage) bool {
 		}
 	}
 	return false
+}
+
+func hasCertificate(key jose.JSONWebKey) bool {
+	return len(key.Certificates) > 0 || len(key.CertificateThumbprintSHA256) > 0
 }
 
 // verifies says whether key can verify one of the signatures of FAPI 2.0

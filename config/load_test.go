@@ -332,7 +332,7 @@ oidc:
 			`6:7: oidc.clients[0].id: is missing`,
 			`6:7: oidc.clients[0].realm: is missing`,
 			`6:7: oidc.clients[0].redirect_uris: is missing`,
-			`6:7: oidc.clients[0].jwks_file: is missing`,
+			`6:7: oidc.clients[0].jwks_file: is missing: give it, the file of the portal's public keys, or jwks_uri, their address`,
 			`6:8: oidc.clients[0]: a key must be a word, not keys with values`,
 		}},
 		"redirect addresses": {portal(`id: p, realm: staff, jwks_file: k, redirect_uris: [` +

@@ -71,7 +71,7 @@ func TestRadSecClientAlone(t *testing.T) {
 	if name := c.Radius.Clients[0].Certificate.SANDNS; name != "proxy.example" {
 		t.Errorf("san_dns is %q", name)
 	}
-	t.Setenv("VPN_SECRET", strings.Repeat("s", minSecret))
+	t.Setenv("VPN_SECRET", strings.Repeat("s", int(minSecret)))
 	_, got = radsecFaults(t, text+"    - { name: vpn, address: 192.0.2.1, realm: staff, secret_env: VPN_SECRET }\n", "")
 	if strings.Contains(got, "radius.clients") || !strings.Contains(got, "radius.udp: is missing") {
 		t.Errorf("faults:\n%s", got)

@@ -17,6 +17,12 @@ import (
 const (
 	// minSecret is what RFC 2865 §3 asks of a shared secret, in octets.
 	minSecret = 16
+	// minClientSecret is what nobody guesses, however it is written: 128 bits in
+	// hex, and more in base64.
+	minClientSecret = 32
+)
+
+const (
 	// maxSecret bounds a secret, in bytes: more than any gear can be given.
 	maxSecret = 1024
 	// newSecret is the entropy of a secret that we make, in bytes: 32
@@ -117,6 +123,14 @@ func sharedSecret(text string) error {
 	if len(text) < minSecret {
 		return fmt.Errorf("holds a secret of %d characters; %d are needed (RFC 2865): %s",
 			len(text), minSecret, howToMakeSecret)
+	}
+	return nil
+}
+
+// clientSecret is one that a portal authenticates by.
+func clientSecret(text string) error {
+	if len(text) < minClientSecret {
+		return fmt.Errorf("holds a secret of %d characters; %d are needed: %s", len(text), minClientSecret, howToMakeSecret)
 	}
 	return nil
 }

@@ -56,6 +56,13 @@ type Listen struct {
 	// at first start, which is good for trying out only.
 	TLS *TLS `yaml:"tls"`
 
+	// Address of the portals' endpoints over HTTPS once more, for portals that
+	// show a certificate (mutual TLS, RFC 8705). It is apart from https, so that
+	// no browser is asked for one, and has the same certificate. Portals find it
+	// in the discovery document (mtls_endpoint_aliases). No proxy that ends TLS
+	// may stand before it. Left out: none.
+	HTTPSMTLS string `yaml:"https_mtls" jsonschema:"format=host-port"`
+
 	// Address of /metrics, /healthz and /readyz, over plain HTTP: keep it off
 	// the public network. Default: 127.0.0.1:9464.
 	Metrics string `yaml:"metrics" jsonschema:"format=host-port,default=127.0.0.1:9464"`
@@ -515,11 +522,25 @@ type OIDC struct {
 	// compare it letter by letter.
 	Issuer string `yaml:"issuer" jsonschema:"required,format=uri,pattern=^https://[^/?#]+$" must:"be https:// and a host, with no path and no slash at the end, such as https://otp.bank.example"`
 
+	// Address of listen.https_mtls as portals see it: https, a host and a port.
+	// Default: the issuer's host, with the port of listen.https_mtls.
+	MTLSURL string `yaml:"mtls_url" jsonschema:"format=uri,pattern=^https://[^/?#]+$" must:"be https:// and a host, with no path and no slash at the end, such as https://otp.bank.example:8444"`
+
+	// How many requests a second one address (of IPv6: one /64) may make to the
+	// endpoints that portals talk to, 0 to 100000; above that the answer is 429.
+	// Portals behind one proxy have one address. 0: no limit. Default: 1000.
+	AddressRate int `yaml:"address_rate" jsonschema:"minimum=0,maximum=100000,default=1000"`
+
+	// How long a key signs ID tokens until the next one does, 168h to 17520h; 0s:
+	// until otpgate key rotate --oidc. A next key is published two days before it
+	// signs. 2160h are 90 days. Default: 2160h.
+	KeyRotation time.Duration `yaml:"key_rotation" jsonschema:"minimum=0s,maximum=17520h,default=2160h"`
+
 	// The portals. Left out: none.
 	Clients []OIDCClient `yaml:"clients" jsonschema:"nullable"`
 }
 
-// OIDCClient is a banking portal.
+// OIDCClient is a banking portal, or whatever else asks over OpenID Connect.
 type OIDCClient struct {
 	// The client_id: at most 64 letters, digits, dots, hyphens and
 	// underscores.
@@ -528,21 +549,117 @@ type OIDCClient struct {
 	// The realm of the portal's customers, by its id.
 	Realm string `yaml:"realm" jsonschema:"required"`
 
-	// What is asked of the portal. fapi2: pushed requests, PKCE S256 and
-	// private_key_jwt (FAPI 2.0). Default: fapi2.
-	Profile string `yaml:"profile" jsonschema:"enum=fapi2,default=fapi2"`
+	// What is asked of the portal. fapi2: pushed requests, PKCE S256, keys or a
+	// certificate in place of secrets, and access tokens that are bound to it
+	// (FAPI 2.0). oidc: for what can do no better. entra-eam: Microsoft Entra's
+	// external authentication method. Default: fapi2.
+	Profile string `yaml:"profile" jsonschema:"enum=fapi2,enum=oidc,enum=entra-eam,default=fapi2"`
+
+	// How the portal authenticates; any other way is refused. private_key_jwt:
+	// by a signature under one of its keys. tls_client_auth: by a certificate
+	// from the authority in certificate. self_signed_tls_client_auth: by a
+	// certificate that stands in its key set. client_secret_basic and
+	// client_secret_post: by a shared secret, with profile oidc only. none: with
+	// profile entra-eam, where the portal never asks by itself. Default:
+	// private_key_jwt; none with profile entra-eam.
+	Auth string `yaml:"auth" jsonschema:"enum=private_key_jwt,enum=tls_client_auth,enum=self_signed_tls_client_auth,enum=client_secret_basic,enum=client_secret_post,enum=none"`
 
 	// Where a browser may be sent back to: absolute https URIs without a
 	// fragment, compared letter by letter; http for loopback only. 1 to 64.
 	RedirectURIs []string `yaml:"redirect_uris" jsonschema:"required,minItems=1,maxItems=64,format=uri,maxLength=2000"`
 
+	// Where a browser may be sent after it has logged out at the portal, likewise,
+	// at most 64. Left out: nowhere.
+	PostLogoutRedirectURIs []string `yaml:"post_logout_redirect_uris" jsonschema:"nullable,maxItems=64,format=uri,maxLength=2000"`
+
 	// File of the portal's public keys, a JWK Set (RFC 7517), with 1 to 16 to
 	// sign with: EC P-256 (ES256), RSA of 2048 bits or more (PS256) or Ed25519
-	// (EdDSA).
-	JWKSFile string `yaml:"jwks_file" jsonschema:"required,format=path,minLength=1"`
+	// (EdDSA). With auth self_signed_tls_client_auth each has its certificate
+	// (x5c) or the certificate's SHA-256 (x5t#S256).
+	JWKSFile string `yaml:"jwks_file" jsonschema:"format=path,minLength=1"`
+
+	// Address of such a set, https, in place of jwks_file. It is fetched when it
+	// is needed, kept for 10 minutes, and fetched again at once, but not more than
+	// every 30 seconds, for a key that isn't in it. While the portal's server is
+	// down the last set is used for up to a day. It may be an internal address;
+	// the machine's proxy settings aren't used.
+	JWKSURI string `yaml:"jwks_uri" jsonschema:"format=uri,minLength=1,maxLength=2000"`
+
+	// File of the certificates, PEM, of the authorities that vouch for the server
+	// at jwks_uri. Left out: those that the machine trusts.
+	JWKSCAFile string `yaml:"jwks_ca_file" jsonschema:"format=path,minLength=1"`
+
+	// The secret shared with the portal. A second one may stand beside it while
+	// the portal changes over.
+	Secrets []OIDCSecret `yaml:"secrets" jsonschema:"maxItems=2"`
+
+	// What the portal's certificate must be, with auth tls_client_auth.
+	Certificate *OIDCCertificate `yaml:"certificate"`
+
+	// What its ID tokens are signed by: ES256, PS256, EdDSA, or RS256, which fapi2
+	// doesn't allow. Default: ES256; RS256 with profile entra-eam.
+	IDTokenAlg string `yaml:"id_token_alg" jsonschema:"enum=ES256,enum=PS256,enum=EdDSA,enum=RS256"`
+
+	// What binds its access tokens to it, so that nobody else can use them. dpop:
+	// a key of its own (RFC 9449). mtls: its certificate (RFC 8705). Default with
+	// profile fapi2: mtls if the portal authenticates by a certificate, else dpop;
+	// with others: nothing does.
+	SenderConstraint string `yaml:"sender_constraint" jsonschema:"enum=dpop,enum=mtls"`
+
+	// How many requests a second are taken from it, 0 to 100000; above that the
+	// answer is 429. A log-in takes two. 0: no limit. Default: 1000.
+	Rate int `yaml:"rate" jsonschema:"minimum=0,maximum=100000,default=1000"`
 
 	// JWKS holds those of jwks_file's keys that can be used.
 	JWKS jose.JSONWebKeySet `yaml:"-"`
+
+	// JWKSCAs are the certificates in jwks_ca_file.
+	JWKSCAs []*x509.Certificate `yaml:"-"`
+}
+
+// OIDCSecret says where a secret is that is shared with a portal: one of these.
+// It has at least 32 characters.
+type OIDCSecret struct {
+	// File of the secret, readable by the daemon's user alone (mode 0600).
+	File string `yaml:"file" jsonschema:"format=path,minLength=1,oneof_required=file"`
+
+	// Environment variable that holds the secret.
+	Env string `yaml:"env" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$,oneof_required=env" must:"be the name of an environment variable, never the secret itself"`
+
+	// Secret is what they hold.
+	Secret Secret `yaml:"-"`
+}
+
+// OIDCCertificate is what a portal's certificate must be: from an authority in
+// ca_file, for client authentication (clientAuth, if it says for what), and with
+// exactly one of these names.
+type OIDCCertificate struct {
+	// File of the certificates, PEM, of the authorities that it may come from:
+	// your own or the bank's, not all public ones.
+	CAFile string `yaml:"ca_file" jsonschema:"required,format=path,minLength=1"`
+
+	// Its whole subject, the most specific part first (RFC 4514), such as
+	// "CN=portal,O=Example Bank,C=JP". Compared letter by letter.
+	SubjectDN string `yaml:"subject_dn" jsonschema:"minLength=1,maxLength=1000,oneof_required=subject_dn"`
+
+	// A DNS name in it (subjectAltName), such as portal.bank.example. Upper and
+	// lower case are the same; * has no meaning.
+	SANDNS string `yaml:"san_dns" jsonschema:"pattern=^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?$,maxLength=253,oneof_required=san_dns" must:"be a DNS name, such as portal.bank.example"`
+
+	// A URI in it, letter by letter.
+	SANURI string `yaml:"san_uri" jsonschema:"format=uri,minLength=1,maxLength=2000,oneof_required=san_uri"`
+
+	// An IP address in it.
+	SANIP string `yaml:"san_ip" jsonschema:"minLength=1,maxLength=45,oneof_required=san_ip"`
+
+	// An e-mail address in it, letter by letter.
+	SANEmail string `yaml:"san_email" jsonschema:"minLength=1,maxLength=254,oneof_required=san_email"`
+
+	// CAs are the certificates in ca_file.
+	CAs []*x509.Certificate `yaml:"-"`
+
+	// IP is san_ip.
+	IP netip.Addr `yaml:"-"`
 }
 
 // DatabaseFile is the path of the bolt engine's file.

@@ -2,8 +2,15 @@ package oidc
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
+	"math/big"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -55,38 +62,22 @@ type assertionClaims struct {
 	NotBefore *jwt.NumericDate `json:"nbf"`
 }
 
-// authenticate returns the client that form is from (RFC 7521 §4.2). With an
-// error too, if one is named: as whom it failed, for the log.
-func (p *Provider) authenticate(ctx context.Context, form params, why purpose) (*Client, error) {
-	if form["client_secret"] != "" {
-		return p.clients[form["client_id"]], refuse(invalidRequest, "the one client authentication here is private_key_jwt")
-	}
-	if form["client_assertion_type"] != assertionTypeJWT || form["client_assertion"] == "" {
-		return p.clients[form["client_id"]], refuse(invalidClient, "client_assertion and client_assertion_type are required (private_key_jwt)")
-	}
-	a, err := parseAssertion(form["client_assertion"])
+// proveByAssertion verifies a as one of client and uses it up.
+func (p *Provider) proveByAssertion(ctx context.Context, client *Client, a *assertion, why purpose) error {
+	kid := a.jws.Signatures[0].Header.KeyID
+	keys, err := p.clientKeys(ctx, client, func(key *jose.JSONWebKey) bool { return kid == "" || key.KeyID == kid })
 	if err != nil {
-		return p.clients[form["client_id"]], refuse(invalidClient, "the client assertion is not accepted").because(err)
-	}
-	client := p.clients[a.claims.Issuer]
-	if client == nil {
-		return nil, refuse(invalidClient, "the client assertion is not accepted").because(errors.New("no such client"))
-	}
-	if named := form["client_id"]; named != "" && named != client.ID {
-		return client, refuse(invalidClient, "the client assertion is not accepted").because(errors.New("client_id names another client"))
+		return notAuthenticated(err.Error())
 	}
 	now := p.now()
 	steady := p.steady.read(now)
-	if err := a.verify(client, p.issuer, now, steady); err != nil {
-		return client, refuse(invalidClient, "the client assertion is not accepted").because(err)
+	if err := a.verify(client.ID, p.orDecoy(keys, a), p.issuer, now, steady); err != nil {
+		return notAuthenticated(err.Error())
 	}
 	if err := p.passMark(ctx, client, a.claims.IssuedAt.Time()); err != nil {
-		return client, err
+		return err
 	}
-	if err := p.useAssertion(ctx, client, a, steady, why); err != nil {
-		return client, err
-	}
-	return client, nil
+	return p.useAssertion(ctx, client, a, steady, why)
 }
 
 // parseAssertion reads what a client sent, without believing any of it.
@@ -105,15 +96,16 @@ func parseAssertion(raw string) (*assertion, error) {
 	return a, nil
 }
 
-// verify reports the first thing wrong with a as an assertion of client to
-// issuer at time now, and that it is expired by a clock that never goes back.
-func (a *assertion) verify(client *Client, issuer string, now, steady time.Time) error {
-	if !a.signedBy(client) {
+// verify reports the first thing wrong with a as an assertion of the client id,
+// which has keys, to issuer at time now, and that it is expired by a clock that
+// never goes back.
+func (a *assertion) verify(id string, keys []jose.JSONWebKey, issuer string, now, steady time.Time) error {
+	if !a.signedBy(keys) {
 		return errors.New("no key of the client verifies the signature")
 	}
 	c := a.claims
 	switch {
-	case c.Issuer != client.ID || c.Subject != client.ID:
+	case c.Issuer != id || c.Subject != id:
 		return errors.New("iss and sub must be the client_id") // RFC 7523 §3, OIDC Core §9
 	case c.Audience != issuer:
 		return errors.New("aud must be the issuer")
@@ -137,19 +129,42 @@ func (a *assertion) verify(client *Client, issuer string, now, steady time.Time)
 	return nil
 }
 
-// signedBy tries the client's own keys: the one that kid names, else all.
-func (a *assertion) signedBy(client *Client) bool {
-	kid := a.jws.Signatures[0].Header.KeyID
-	for i := range client.Keys.Keys {
-		key := &client.Keys.Keys[i]
-		if kid != "" && key.KeyID != kid {
-			continue
-		}
-		if _, err := a.jws.Verify(key.Key); err == nil {
-			return true
-		}
+// signedBy tries the keys one by one. Whatever else the header says of keys (jwk,
+// jku, x5c, x5u) is the sender's own word, and isn't read.
+func (a *assertion) signedBy(keys []jose.JSONWebKey) bool {
+	return slices.ContainsFunc(keys, func(key jose.JSONWebKey) bool {
+		_, err := a.jws.Verify(key.Key)
+		return err == nil
+	})
+}
+
+// orDecoy is those of keys that a can be signed by; if there are none, a key that
+// has signed nothing, so that it takes as long to say no.
+func (p *Provider) orDecoy(keys []jose.JSONWebKey, a *assertion) []jose.JSONWebKey {
+	alg := jose.SignatureAlgorithm(a.jws.Signatures[0].Header.Algorithm)
+	fits := matching(keys, func(key *jose.JSONWebKey) bool { return algorithmOf(key.Key) == alg })
+	if len(fits) > 0 {
+		return fits
 	}
-	return false
+	return matching(p.decoys, func(key *jose.JSONWebKey) bool { return algorithmOf(key.Key) == alg })
+}
+
+// newDecoys are public keys, one of each kind, whose private halves nobody has.
+func newDecoys() ([]jose.JSONWebKey, error) {
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("oidc: make decoy key: %w", err)
+	}
+	ed, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("oidc: make decoy key: %w", err)
+	}
+	modulus := make([]byte, minRSABits/8) // of no known factors: to verify, none are needed
+	rand.Read(modulus)
+	modulus[0] |= 0x80
+	modulus[len(modulus)-1] |= 1
+	public := &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}
+	return []jose.JSONWebKey{{Key: ec.Public()}, {Key: ed}, {Key: public}}, nil
 }
 
 // useAssertion uses up the jti of an assertion that has been verified (before,
@@ -169,7 +184,7 @@ func (p *Provider) useAssertion(ctx context.Context, client *Client, a *assertio
 	}
 	if !fresh {
 		account.release(reserved) // the first has its own
-		return refuse(invalidClient, "the client assertion is not accepted").because(errors.New("jti was used before"))
+		return notAuthenticated("jti was used before")
 	}
 	return nil
 }

@@ -16,13 +16,22 @@ func (p *Provider) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	client, location, err := p.authorize(w, r)
 	p.record(r, "authorize", client, err)
 	if err != nil {
-		status := http.StatusNotFound
-		if asProtocolError(err).status >= http.StatusInternalServerError {
-			status = http.StatusServiceUnavailable
-		}
-		p.noRequest(w, r, status)
+		p.refuseBrowser(w, r, err)
 		return
 	}
+	sendOn(w, location)
+}
+
+// refuseBrowser answers a browser that can't safely be sent anywhere.
+func (p *Provider) refuseBrowser(w http.ResponseWriter, r *http.Request, err error) {
+	status := http.StatusNotFound
+	if asProtocolError(err).status >= http.StatusInternalServerError {
+		status = http.StatusServiceUnavailable
+	}
+	p.noRequest(w, r, status)
+}
+
+func sendOn(w http.ResponseWriter, location string) {
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusSeeOther) // RFC 9700 §4.12: never a 307
 }

@@ -1,14 +1,11 @@
 package oidc
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
@@ -24,7 +21,51 @@ const (
 	maxACR          = 255  // octets; it stands in every grant
 	maxClientKeys   = 16   // an assertion without kid is tried against each
 	maxRedirectURIs = 64   // compared one by one at every pushed request
+	maxSecrets      = 2    // the one in use, and the next or the last one while the portal changes over
 	minRSABits      = 2048 // FAPI 2.0 Security Profile §5.4.1
+)
+
+// Profile is what is asked of a client.
+type Profile string
+
+// The profiles. Only what a client's profile allows is taken from it, so a
+// stricter client is no weaker for a lax one beside it.
+const (
+	// ProfileFAPI2 is the FAPI 2.0 Security Profile: pushed requests, asymmetric
+	// client authentication, sender-constrained access tokens.
+	ProfileFAPI2 Profile = "fapi2"
+	// ProfileOIDC is OpenID Connect's code flow, for what can do no better.
+	ProfileOIDC Profile = "oidc"
+	// ProfileEntraEAM is Microsoft Entra's external authentication method: an ID
+	// token by form_post, and no back channel.
+	ProfileEntraEAM Profile = "entra-eam"
+)
+
+// AuthMethod is how a client authenticates, by its registered name (RFC 8414 §2,
+// token_endpoint_auth_methods_supported). A client has exactly one.
+type AuthMethod string
+
+// The methods.
+const (
+	PrivateKeyJWT AuthMethod = "private_key_jwt"             // OIDC Core §9
+	TLSClientAuth AuthMethod = "tls_client_auth"             // RFC 8705 §2.1
+	SelfSignedTLS AuthMethod = "self_signed_tls_client_auth" // RFC 8705 §2.2
+	SecretBasic   AuthMethod = "client_secret_basic"         // OIDC Core §9; ProfileOIDC only
+	SecretPost    AuthMethod = "client_secret_post"          // OIDC Core §9; ProfileOIDC only
+	NoAuth        AuthMethod = "none"                        // ProfileEntraEAM, which has no back channel
+)
+
+// mutualTLS reports whether m needs the listener that asks for certificates.
+func (m AuthMethod) mutualTLS() bool { return m == TLSClientAuth || m == SelfSignedTLS }
+
+// SenderConstraint is what binds a client's access tokens to it.
+type SenderConstraint string
+
+// The constraints.
+const (
+	Unconstrained SenderConstraint = ""
+	ByDPoP        SenderConstraint = "dpop" // RFC 9449
+	ByMTLS        SenderConstraint = "mtls" // RFC 8705 §3
 )
 
 // Client is a relying party: a portal.
@@ -32,12 +73,24 @@ type Client struct {
 	ID    string
 	Realm string // the realm whose customers it names
 	// ACR is what the realm's ID tokens say of a passed one-time password.
-	ACR string
-	// RedirectURIs are compared byte for byte. https, or http on loopback.
-	RedirectURIs []string
-	// Keys are the public keys that verify its assertions: EC P-256 (ES256),
-	// RSA of 2048 bits or more (PS256), Ed25519 (EdDSA).
-	Keys jose.JSONWebKeySet
+	ACR     string
+	Profile Profile
+	Auth    AuthMethod
+	// RedirectURIs are compared byte for byte, as are PostLogoutRedirectURIs.
+	// https, or http on loopback.
+	RedirectURIs           []string
+	PostLogoutRedirectURIs []string
+
+	Keys        KeySource   // of PrivateKeyJWT and SelfSignedTLS
+	Secrets     []Secret    // of SecretBasic and SecretPost: any of them is right
+	Certificate Certificate // of TLSClientAuth
+
+	// IDTokenAlg signs its ID tokens: ES256, PS256, EdDSA or RS256.
+	IDTokenAlg       jose.SignatureAlgorithm
+	SenderConstraint SenderConstraint
+	// Rate is how many requests a second it may make at the back channel; 0: no
+	// limit.
+	Rate int
 }
 
 // checkClients returns the clients by id, or every fault in them.
@@ -57,7 +110,17 @@ func checkClients(clients []Client) (map[string]*Client, error) {
 	return byID, errors.Join(faults...)
 }
 
+// check reports the first thing about c that could not be safe.
 func (c *Client) check() error {
+	for _, check := range []func() error{c.checkNames, c.checkRedirects, c.checkProfile, c.checkCredentials} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Client) checkNames() error {
 	switch {
 	case !printable(c.ID, maxClientID):
 		return fmt.Errorf("id: must be 1 to %d printable characters", maxClientID)
@@ -67,20 +130,71 @@ func (c *Client) check() error {
 		return errors.New("acr: is missing")
 	case !printable(c.ACR, maxACR):
 		return fmt.Errorf("acr: must be at most %d printable characters", maxACR)
-	case len(c.RedirectURIs) == 0 || len(c.RedirectURIs) > maxRedirectURIs:
-		return fmt.Errorf("redirect_uris: must be 1 to %d", maxRedirectURIs)
-	case len(c.Keys.Keys) == 0 || len(c.Keys.Keys) > maxClientKeys:
-		return fmt.Errorf("jwks: must hold 1 to %d keys", maxClientKeys)
+	case c.Rate < 0:
+		return errors.New("rate: must not be negative")
 	}
-	for _, uri := range c.RedirectURIs {
+	return nil
+}
+
+func (c *Client) checkRedirects() error {
+	if len(c.RedirectURIs) == 0 || len(c.RedirectURIs) > maxRedirectURIs {
+		return fmt.Errorf("redirect_uris: must be 1 to %d", maxRedirectURIs)
+	}
+	if len(c.PostLogoutRedirectURIs) > maxRedirectURIs {
+		return fmt.Errorf("post_logout_redirect_uris: must be at most %d", maxRedirectURIs)
+	}
+	for _, uri := range slices.Concat(c.RedirectURIs, c.PostLogoutRedirectURIs) {
 		if err := checkRedirectURI(uri); err != nil {
 			return fmt.Errorf("redirect_uri %q: %w", uri, err)
 		}
 	}
-	for i := range c.Keys.Keys {
-		if err := checkClientKey(&c.Keys.Keys[i]); err != nil {
-			return fmt.Errorf("jwks: key %d: %w", i+1, err)
-		}
+	return nil
+}
+
+// checkProfile holds c to what its profile allows.
+func (c *Client) checkProfile() error {
+	auth := map[Profile][]AuthMethod{
+		ProfileFAPI2:    {PrivateKeyJWT, TLSClientAuth, SelfSignedTLS}, // FAPI 2.0 Security Profile §5.3.2.1
+		ProfileOIDC:     {PrivateKeyJWT, TLSClientAuth, SelfSignedTLS, SecretBasic, SecretPost},
+		ProfileEntraEAM: {NoAuth},
+	}
+	algorithms := []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA}
+	if c.Profile != ProfileFAPI2 { // FAPI 2.0 Security Profile §5.4.1 leaves RS256 out
+		algorithms = append(algorithms, jose.RS256)
+	}
+	switch {
+	case auth[c.Profile] == nil:
+		return fmt.Errorf("profile: there is none named %q", c.Profile)
+	case !slices.Contains(auth[c.Profile], c.Auth):
+		return fmt.Errorf("auth: %q isn't allowed with profile %s", c.Auth, c.Profile)
+	case !slices.Contains(algorithms, c.IDTokenAlg):
+		return fmt.Errorf("id_token_alg: %q isn't allowed with profile %s", c.IDTokenAlg, c.Profile)
+	case !slices.Contains([]SenderConstraint{Unconstrained, ByDPoP, ByMTLS}, c.SenderConstraint):
+		return fmt.Errorf("sender_constraint: there is none named %q", c.SenderConstraint)
+	case c.Profile == ProfileFAPI2 && c.SenderConstraint == Unconstrained: // FAPI 2.0 Security Profile §5.3.2.1
+		return errors.New("sender_constraint: must be dpop or mtls with profile fapi2")
+	case c.Profile == ProfileEntraEAM && c.SenderConstraint != Unconstrained:
+		return errors.New("sender_constraint: there are no access tokens with profile entra-eam")
+	}
+	return nil
+}
+
+// checkCredentials: exactly those that the client's method needs. One that is
+// there for nothing would be believed to be needed.
+func (c *Client) checkCredentials() error {
+	keys := c.Auth == PrivateKeyJWT || c.Auth == SelfSignedTLS
+	secrets := c.Auth == SecretBasic || c.Auth == SecretPost
+	switch {
+	case keys != c.Keys.given():
+		return fmt.Errorf("jwks: are needed with auth %s and %s, and with no other", PrivateKeyJWT, SelfSignedTLS)
+	case secrets != (len(c.Secrets) > 0) || len(c.Secrets) > maxSecrets:
+		return fmt.Errorf("secrets: must be 1 or %d with auth %s and %s, and none with others", maxSecrets, SecretBasic, SecretPost)
+	case (c.Auth == TLSClientAuth) != c.Certificate.given():
+		return fmt.Errorf("certificate: is needed with auth %s, and with no other", TLSClientAuth)
+	case keys:
+		return c.Keys.check(c.Auth)
+	case c.Auth == TLSClientAuth:
+		return c.Certificate.check()
 	}
 	return nil
 }
@@ -106,34 +220,4 @@ func checkRedirectURI(uri string) error {
 
 func loopback(host string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
-}
-
-func checkClientKey(key *jose.JSONWebKey) error {
-	if !key.Valid() {
-		return errors.New("is not a valid key")
-	}
-	if key.Use != "" && key.Use != "sig" {
-		return fmt.Errorf("use %q: must be sig", key.Use)
-	}
-	var alg jose.SignatureAlgorithm
-	switch k := key.Key.(type) {
-	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() {
-			return errors.New("EC keys must be on P-256")
-		}
-		alg = jose.ES256
-	case *rsa.PublicKey:
-		if k.N.BitLen() < minRSABits {
-			return fmt.Errorf("RSA keys must have at least %d bits", minRSABits)
-		}
-		alg = jose.PS256
-	case ed25519.PublicKey:
-		alg = jose.EdDSA
-	default: // private keys and shared secrets too: they must not lie about here
-		return errors.New("must be a public EC P-256, RSA or Ed25519 key")
-	}
-	if key.Algorithm != "" && key.Algorithm != string(alg) {
-		return fmt.Errorf("alg %q: must be %s for this key", key.Algorithm, alg)
-	}
-	return nil
 }

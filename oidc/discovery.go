@@ -6,44 +6,62 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"golang.org/x/text/language"
 )
 
 // discovery is the provider's metadata (OpenID Connect Discovery 1.0 §3) with
-// what RFC 9126 §5 and RFC 9207 §3 add.
+// what RFC 9126 §5, RFC 9207 §3, RFC 9449 §5.1 and RFC 8705 §3.3 and §5 add.
 type discovery struct {
 	oidc.DiscoveryConfiguration
+	PushedRequestEndpoint string       `json:"pushed_authorization_request_endpoint"`
+	RequirePushedRequests bool         `json:"require_pushed_authorization_requests"`
+	DPoPAlgorithms        []string     `json:"dpop_signing_alg_values_supported"`
+	StatusEndpoint        string       `json:"otpgate_status_endpoint"` // ours: see serveStatus
+	IssInResponse         bool         `json:"authorization_response_iss_parameter_supported"`
+	CertificateBound      bool         `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	MTLS                  *mtlsAliases `json:"mtls_endpoint_aliases,omitempty"`
+}
+
+// mtlsAliases are the endpoints that ask for a certificate (RFC 8705 §5).
+type mtlsAliases struct {
 	PushedRequestEndpoint string `json:"pushed_authorization_request_endpoint"`
-	RequirePushedRequests bool   `json:"require_pushed_authorization_requests"`
-	IssInResponse         bool   `json:"authorization_response_iss_parameter_supported"`
+	TokenEndpoint         string `json:"token_endpoint"`
+	UserinfoEndpoint      string `json:"userinfo_endpoint"`
+	IntrospectionEndpoint string `json:"introspection_endpoint"`
+	RevocationEndpoint    string `json:"revocation_endpoint"`
+	StatusEndpoint        string `json:"otpgate_status_endpoint"`
 }
 
 // discoveryDocument lists what is offered. It is written out here, not derived
 // from the library's own document: that one advertises what the library could
 // do, and a later version may be able to do more.
 func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
-	accepted := assertionAlgorithms()
-	algorithms := make([]string, len(accepted))
-	for i, alg := range accepted {
-		algorithms[i] = string(alg)
-	}
 	document, err := json.Marshal(discovery{
 		DiscoveryConfiguration: oidc.DiscoveryConfiguration{
-			Issuer:                            p.issuer,
-			AuthorizationEndpoint:             p.issuer + "/authorize",
-			TokenEndpoint:                     p.issuer + "/token",
-			JwksURI:                           p.issuer + "/jwks.json",
-			ScopesSupported:                   []string{oidc.ScopeOpenID},
-			ResponseTypesSupported:            []string{string(oidc.ResponseTypeCode)},
-			ResponseModesSupported:            []string{string(oidc.ResponseModeQuery)},
-			GrantTypesSupported:               []oidc.GrantType{oidc.GrantTypeCode},
-			ACRValuesSupported:                p.acrs(),
-			SubjectTypesSupported:             []string{"public"},
-			IDTokenSigningAlgValuesSupported:  []string{"ES256"},
-			TokenEndpointAuthMethodsSupported: []oidc.AuthMethod{oidc.AuthMethodPrivateKeyJWT},
+			Issuer:                           p.issuer,
+			AuthorizationEndpoint:            p.issuer + "/authorize",
+			TokenEndpoint:                    p.issuer + "/token",
+			JwksURI:                          p.issuer + "/jwks.json",
+			UserinfoEndpoint:                 p.issuer + "/userinfo",
+			IntrospectionEndpoint:            p.issuer + "/introspect",
+			RevocationEndpoint:               p.issuer + "/revoke",
+			EndSessionEndpoint:               p.issuer + "/end_session",
+			ScopesSupported:                  []string{oidc.ScopeOpenID},
+			ResponseTypesSupported:           []string{string(oidc.ResponseTypeCode)},
+			ResponseModesSupported:           []string{string(oidc.ResponseModeQuery)},
+			GrantTypesSupported:              []oidc.GrantType{oidc.GrantTypeCode},
+			ACRValuesSupported:               p.acrs(),
+			SubjectTypesSupported:            []string{"public"},
+			IDTokenSigningAlgValuesSupported: algorithmNames(p.keys.algorithms),
 
-			TokenEndpointAuthSigningAlgValuesSupported: algorithms,
+			TokenEndpointAuthMethodsSupported:                  p.authMethods(),
+			TokenEndpointAuthSigningAlgValuesSupported:         algorithmNames(assertionAlgorithms()),
+			IntrospectionEndpointAuthMethodsSupported:          p.authMethods(),
+			IntrospectionEndpointAuthSigningAlgValuesSupported: algorithmNames(assertionAlgorithms()),
+			RevocationEndpointAuthMethodsSupported:             p.authMethods(),
+			RevocationEndpointAuthSigningAlgValuesSupported:    algorithmNames(assertionAlgorithms()),
 
 			ClaimsSupported:               []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr"},
 			CodeChallengeMethodsSupported: []oidc.CodeChallengeMethod{oidc.CodeChallengeMethodS256},
@@ -51,12 +69,47 @@ func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
 		},
 		PushedRequestEndpoint: p.issuer + "/par",
 		RequirePushedRequests: true,
+		DPoPAlgorithms:        algorithmNames(assertionAlgorithms()),
+		StatusEndpoint:        p.issuer + "/status",
 		IssInResponse:         true,
+		CertificateBound:      p.mtls != "",
+		MTLS:                  p.mtlsAliases(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("oidc: discovery document: %w", err)
 	}
 	return document, nil
+}
+
+func algorithmNames(algorithms []jose.SignatureAlgorithm) []string {
+	names := make([]string, len(algorithms))
+	for i, alg := range algorithms {
+		names[i] = string(alg)
+	}
+	return names
+}
+
+func (p *Provider) mtlsAliases() *mtlsAliases {
+	if p.mtls == "" {
+		return nil
+	}
+	return &mtlsAliases{
+		PushedRequestEndpoint: p.mtls + "/par", TokenEndpoint: p.mtls + "/token", UserinfoEndpoint: p.mtls + "/userinfo",
+		IntrospectionEndpoint: p.mtls + "/introspect", RevocationEndpoint: p.mtls + "/revoke", StatusEndpoint: p.mtls + "/status",
+	}
+}
+
+// authMethods are those that clients have, and private_key_jwt, which any may
+// have; sorted.
+func (p *Provider) authMethods() []oidc.AuthMethod {
+	methods := []oidc.AuthMethod{oidc.AuthMethodPrivateKeyJWT}
+	for _, c := range p.clients {
+		if c.Auth != NoAuth { // theirs is no back channel
+			methods = append(methods, oidc.AuthMethod(c.Auth))
+		}
+	}
+	slices.Sort(methods)
+	return slices.Compact(methods)
 }
 
 // acrs are the authentication contexts of all realms, sorted.

@@ -1,11 +1,13 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,6 +28,9 @@ const (
 	loginRequired         = "login_required"                    // OIDC Core §3.1.2.6
 	requestNotSupported   = "request_not_supported"             // OIDC Core §3.1.2.6
 	unmetAuthentication   = "unmet_authentication_requirements" // OIDC unmet authentication requirements 1.0; RFC 9470 §5
+	invalidToken          = "invalid_token"                     // RFC 6750 §3.1
+	invalidDPoPProof      = "invalid_dpop_proof"                // RFC 9449 §5
+	useDPoPNonce          = "use_dpop_nonce"                    // RFC 9449 §8
 	invalidAuthorizations = "invalid_authorization_details"     // RFC 9396 §5
 )
 
@@ -37,9 +42,12 @@ const (
 	linesBurst  = 100
 )
 
-// cancelled is what a request comes to in the counter that its sender did not
-// wait for.
-const cancelled = "cancelled"
+// What a request comes to in the counter that its sender did not wait for, and one
+// that is refused without an error code.
+const (
+	cancelled = "cancelled"
+	noToken   = "no_token"
+)
 
 // protocolError is a refusal in the words of the standard. What it says goes to
 // the client; cause goes to the log.
@@ -48,6 +56,9 @@ type protocolError struct {
 	code        string
 	description string
 	cause       error
+
+	challenge  string        // WWW-Authenticate, if the answer has one
+	retryAfter time.Duration // Retry-After, likewise
 }
 
 func (e *protocolError) Error() string {
@@ -96,11 +107,28 @@ func (p *Provider) api(endpoint string, h func(http.ResponseWriter, *http.Reques
 			return
 		}
 		e := asProtocolError(err)
+		if e.challenge != "" {
+			w.Header().Set("WWW-Authenticate", e.challenge)
+		}
+		if e.retryAfter > 0 {
+			w.Header().Set("Retry-After", seconds(e.retryAfter))
+		}
 		writeJSON(w, e.status, struct {
-			Error       string `json:"error"`
-			Description string `json:"error_description"`
+			Error       string `json:"error,omitempty"`
+			Description string `json:"error_description,omitempty"`
 		}{e.code, e.description})
 	}
+}
+
+// backChannel is api for an endpoint that portals talk to by themselves: within
+// what each address may send.
+func (p *Provider) backChannel(endpoint string, h func(http.ResponseWriter, *http.Request) (*Client, error)) http.HandlerFunc {
+	return p.api(endpoint, func(w http.ResponseWriter, r *http.Request) (*Client, error) {
+		if err := p.limits.address(sourceOf(r)); err != nil {
+			return nil, err
+		}
+		return h(w, r)
+	})
 }
 
 // record counts what became of a request, and logs it if it was refused.
@@ -120,7 +148,7 @@ func (p *Provider) record(r *http.Request, endpoint string, client *Client, err 
 		p.log.DebugContext(r.Context(), "oidc request cancelled", "endpoint", endpoint, "client", name, "from", r.RemoteAddr, "error", err)
 		return
 	}
-	p.requests.WithLabelValues(endpoint, name, e.code).Inc()
+	p.requests.WithLabelValues(endpoint, name, cmp.Or(e.code, noToken)).Inc()
 	switch {
 	case failure && e.code == serverError:
 		p.logFailure(r, slog.LevelError, endpoint, name, err)
@@ -142,7 +170,7 @@ func (p *Provider) logFailure(r *http.Request, level slog.Level, endpoint, clien
 func newRequestCounter() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "otpgate_oidc_requests_total",
-		Help: "Requests to the OIDC door, by what became of them: ok, the error code, or cancelled.",
+		Help: "Requests to the OIDC door, by what became of them: ok, the error code, no_token, or cancelled.",
 	}, []string{"endpoint", "client", "result"})
 }
 

@@ -1,9 +1,16 @@
 package oidc
 
 import (
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -75,14 +82,108 @@ func FuzzAssertion(f *testing.F) {
 	}
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
 	f.Add("..")
-	client := &Client{ID: "portal", Keys: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: stranger.Public()}}}}
+	keys := []jose.JSONWebKey{{Key: stranger.Public()}}
 	f.Fuzz(func(t *testing.T, raw string) {
 		a, err := parseAssertion(raw)
 		if err != nil {
 			return
 		}
-		if err := a.verify(client, "https://gate.example", time.Unix(0, 0), time.Unix(0, 0)); err == nil {
+		if err := a.verify("portal", keys, "https://gate.example", time.Unix(0, 0), time.Unix(0, 0)); err == nil {
 			t.Errorf("verified: %q", raw)
+		}
+	})
+}
+
+// No header is a client's credentials unless it is the base64 of both, escaped:
+// what comes out goes in again.
+func FuzzBasic(f *testing.F) {
+	f.Add("Basic cG9ydGFsOnNlY3JldA==")
+	f.Add("basic cCUzQXE6JTJCJTI1")
+	f.Add("Basic Og==")
+	f.Add("Bearer x")
+	f.Fuzz(func(t *testing.T, header string) {
+		id, secret, err := parseBasic(header)
+		if err != nil {
+			if id != "" || secret != "" {
+				t.Errorf("a refused header gives %q", id)
+			}
+			return
+		}
+		if !printable(id, maxClientID) || !utf8.ValidString(secret) || len(secret) > maxBasic {
+			t.Errorf("id %q, secret of %d bytes", id, len(secret))
+		}
+		again := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
+		if id2, secret2, err := parseBasic(again); len(again) <= maxBasic && (err != nil || id2 != id || secret2 != secret) {
+			t.Errorf("%q isn't %q again: %v", again, header, err)
+		}
+	})
+}
+
+// Whatever a portal's server publishes: what is taken is few, public and strong.
+func FuzzKeySet(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, k := range []jose.JSONWebKey{{Key: key.Public(), KeyID: "1"}, {Key: key}, {Key: []byte("shared")}} {
+		set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{k}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(set)
+	}
+	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB"},null,{}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		keys, err := parseKeySet(data, PrivateKeyJWT)
+		if err != nil {
+			return
+		}
+		if err := checkClientKeys(jose.JSONWebKeySet{Keys: keys}, PrivateKeyJWT); err != nil {
+			t.Errorf("taken: %v", err)
+		}
+	})
+}
+
+// No bytes are a proof by a key that didn't sign them, nor of another endpoint than
+// the signer has named.
+func FuzzProof(f *testing.F) {
+	signer := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) // the same in every process that fuzzes
+	js, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: signer}, (&jose.SignerOptions{EmbedJWK: true}).WithType(proofType))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, payload := range []string{
+		`{"jti":"1","htm":"POST","htu":"https://gate.example/token","iat":0,"nonce":"n","ath":"a"}`,
+		`{"jti":"","htm":["POST"],"iat":1e300}`, `[]`, `{"jti":"a","jti":"b"}`, `{"htu":"https://gate.example:443/token?x#y"}`,
+	} {
+		jws, err := js.Sign([]byte(payload))
+		if err != nil {
+			f.Fatal(err)
+		}
+		compact, err := jws.CompactSerialize()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(compact)
+	}
+	f.Add("eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6Im5vbmUifQ.e30.")
+	f.Add("..")
+	key := jose.JSONWebKey{Key: signer.Public()}
+	sum, err := key.Thumbprint(crypto.SHA256)
+	if err != nil {
+		f.Fatal(err)
+	}
+	elsewhere := httptest.NewRequest(http.MethodPost, "https://gate.example/par", nil)
+	f.Fuzz(func(t *testing.T, raw string) {
+		p, err := parseProof(raw)
+		if err != nil {
+			return
+		}
+		if p.thumbprint != base64.RawURLEncoding.EncodeToString(sum) {
+			t.Errorf("a proof by %s: %q", p.thumbprint, raw)
+		}
+		if err := p.verify(elsewhere, []string{"https://gate.example"}, "", time.Unix(0, 0)); err == nil {
+			t.Errorf("taken at another endpoint: %q", raw)
 		}
 	})
 }

@@ -28,8 +28,9 @@ type grant struct {
 	ACR         string      `json:"acr"`
 	AMR         []string    `json:"amr"`
 	AuthTime    time.Time   `json:"auth_time"`
-	Transaction string      `json:"transaction"` // the one that was accepted
-	Reserved    reservation `json:"reserved"`    // of the request, on the client's account
+	Transaction string      `json:"transaction"`   // the one that was accepted
+	Key         string      `json:"jkt,omitempty"` // of the DPoP proofs that it wants
+	Reserved    reservation `json:"reserved"`      // of the request, on the client's account
 }
 
 func newGrant(req *request, client *Client, result verifier.Result, transaction string) *grant {
@@ -43,6 +44,7 @@ func newGrant(req *request, client *Client, result verifier.Result, transaction 
 		AMR:         methods(result.Carrier),
 		AuthTime:    result.At,
 		Transaction: transaction,
+		Key:         req.Key,
 		Reserved:    req.Reserved,
 	}
 }
@@ -75,8 +77,8 @@ func (p *Provider) issueCode(ctx context.Context, g *grant) (code string, err er
 	return code, nil
 }
 
-// takeCode uses code up and returns its grant; nil if it was never issued, has
-// expired or was used up before.
+// takeCode uses code up and returns its grant, whose reservation is the caller's;
+// nil if it was never issued, has expired or was used up before.
 func (p *Provider) takeCode(ctx context.Context, code string) (*grant, error) {
 	value, err := p.passing.Take(ctx, codeKey(code))
 	g, err := decode[grant](value, err)
@@ -86,7 +88,6 @@ func (p *Provider) takeCode(ctx context.Context, code string) (*grant, error) {
 	if err := p.forgetAnswer(ctx, g.Transaction); err != nil {
 		return nil, err
 	}
-	p.accounts[g.Client].release(g.Reserved)
 	return g, nil
 }
 

@@ -2,17 +2,21 @@ package oidc_test
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -47,6 +51,7 @@ const (
 // page that takes any POST for a right code.
 type gate struct {
 	*httptest.Server
+	mtls     *httptest.Server // where clients show a certificate
 	t        *testing.T
 	provider *oidc.Provider
 	metrics  *prometheus.Registry
@@ -57,9 +62,17 @@ type gate struct {
 	portal   *portal // the client "portal"
 	other    *portal // the client "other"
 
+	addressRate int // 0: no limit
+
 	handler atomic.Pointer[http.ServeMux]
+	forMTLS atomic.Pointer[http.ServeMux]
 	ahead   atomic.Int64 // ns that the clock was moved ahead
+	stopped time.Time    // unless zero: where the clock stands still
 	result  atomic.Pointer[verifier.Result]
+
+	rotation  time.Duration
+	algorithm jose.SignatureAlgorithm // of both clients
+	notes     []string
 }
 
 // portal is a client with its key.
@@ -69,7 +82,9 @@ type portal struct {
 	alg  jose.SignatureAlgorithm
 	gate *gate
 
-	redirectURI string // beside the usual two
+	nonce       string             // of the last answer, for DPoP proofs
+	redirectURI string             // beside the usual two
+	change      func(*oidc.Client) // of its registration
 	jtis        atomic.Int64
 }
 
@@ -79,6 +94,10 @@ func newGate(t *testing.T, setup ...func(*gate)) *gate {
 	g := &gate{t: t, log: new(syncBuffer)}
 	g.Server = httptest.NewTLSServer(http.HandlerFunc(g.serve))
 	t.Cleanup(g.Close)
+	g.mtls = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.forMTLS.Load().ServeHTTP(w, r) }))
+	g.mtls.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	g.mtls.StartTLS()
+	t.Cleanup(g.mtls.Close)
 	g.passing = memory.New(g.now, 2*oidc.ClientBytes)
 	g.result.Store(&verifier.Result{Outcome: verifier.Accepted, Carrier: verifier.Software, At: g.now()})
 	g.portal = g.newPortal("portal", newECKey(t), jose.ES256)
@@ -113,6 +132,9 @@ func (g *gate) start() {
 	mux.HandleFunc("GET /otp/{id}", g.showPage)
 	mux.HandleFunc("POST /otp/{id}", g.postCode)
 	g.handler.Store(mux)
+	forMTLS := http.NewServeMux()
+	g.provider.MountMTLS(forMTLS)
+	g.forMTLS.Store(forMTLS)
 }
 
 func (g *gate) serve(w http.ResponseWriter, r *http.Request) { g.handler.Load().ServeHTTP(w, r) }
@@ -124,13 +146,22 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 	}
 	g.records = records
 	g.t.Cleanup(func() { records.Close() })
+	mtlsURL := ""
+	if g.mtls != nil {
+		mtlsURL = g.mtls.URL
+	}
 	return oidc.New(g.t.Context(), oidc.Config{
-		Issuer:   g.URL,
-		Clients:  clients,
-		Locales:  []language.Tag{language.Japanese, language.English},
-		Passing:  g.passing,
-		Records:  records,
-		Seal:     openSeal{},
+		Issuer:  g.URL,
+		MTLSURL: mtlsURL,
+		Clients: clients,
+
+		AddressRate: g.addressRate,
+
+		Locales:     []language.Tag{language.Japanese, language.English},
+		Passing:     g.passing,
+		Records:     records,
+		Seal:        openSeal{},
+		KeyRotation: g.rotation, NoteKey: g.noteKey,
 		CodePage: func(id string) string { return "/otp/" + id },
 		NoRequest: func(w http.ResponseWriter, _ *http.Request, status int) {
 			if status == http.StatusNotFound {
@@ -138,13 +169,23 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 			}
 			w.WriteHeader(status)
 		},
+		SignedOut: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "nobody is signed in") },
+		Status: func(_ context.Context, realm, customer string) (string, error) {
+			return "status of " + customer + "@" + realm, nil
+		},
 		Now:     g.now,
 		Logger:  slog.New(slog.NewTextHandler(g.log, nil)),
 		Metrics: g.metrics,
 	})
 }
 
-func (g *gate) now() time.Time          { return time.Now().Add(time.Duration(g.ahead.Load())) }
+func (g *gate) now() time.Time {
+	if !g.stopped.IsZero() {
+		return g.stopped.Add(time.Duration(g.ahead.Load()))
+	}
+	return time.Now().Add(time.Duration(g.ahead.Load()))
+}
+
 func (g *gate) advance(d time.Duration) { g.ahead.Add(int64(d)) }
 func (g *gate) pageError(err error) int {
 	switch {
@@ -257,6 +298,18 @@ func (g *gate) post(client *http.Client, path, form string) answer {
 	return g.do(client, r)
 }
 
+// postWith posts a form with headers.
+func (g *gate) postWith(headers http.Header, path, form string) answer {
+	g.t.Helper()
+	r, err := http.NewRequest(http.MethodPost, g.URL+path, strings.NewReader(form))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	maps.Copy(r.Header, headers)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return g.do(g.Client(), r)
+}
+
 // load opens requestURI in a browser and returns the path of the code page.
 func (g *gate) load(browser *http.Client, requestURI string) string {
 	g.t.Helper()
@@ -288,11 +341,22 @@ func (p *portal) client() oidc.Client {
 	if p.redirectURI != "" {
 		redirectURIs = append(redirectURIs, p.redirectURI)
 	}
-	return oidc.Client{
+	c := oidc.Client{
 		ID: p.id, Realm: "retail", ACR: oidc.DefaultACR,
-		RedirectURIs: redirectURIs,
-		Keys:         jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"}}},
+		Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, IDTokenAlg: cmp.Or(p.gate.algorithm, jose.ES256), SenderConstraint: oidc.ByDPoP,
+		RedirectURIs:           redirectURIs,
+		PostLogoutRedirectURIs: []string{"https://portal.example/bye"},
+		Keys: oidc.KeySource{Set: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
+			{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"},
+		}}},
 	}
+	if c.IDTokenAlg == jose.RS256 { // which FAPI 2.0 has not
+		c.Profile = oidc.ProfileOIDC
+	}
+	if p.change != nil {
+		p.change(&c)
+	}
+	return c
 }
 
 // assertion is a right client assertion, but for the changed claims; nil takes
@@ -382,7 +446,13 @@ func (p *portal) tokenForm(code string, changed map[string]string) string {
 
 func (p *portal) redeem(code string, changed map[string]string) answer {
 	p.gate.t.Helper()
-	return p.gate.post(p.gate.Client(), "/token", p.tokenForm(code, changed))
+	for {
+		a := p.gate.postWith(http.Header{"Dpop": {p.proof(p.key, p.alg, "/token", nil)}}, "/token", p.tokenForm(code, changed))
+		p.nonce = a.header.Get("DPoP-Nonce")
+		if a.field("error") != "use_dpop_nonce" {
+			return a
+		}
+	}
 }
 
 // wantRefused checks an error answer, and that nothing was handed out with it.

@@ -2,7 +2,6 @@ package oidc
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,24 +10,36 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/zitadel/oidc/v3/pkg/op"
 	"golang.org/x/text/language"
 	"golang.org/x/time/rate"
 
 	"otpgate/internal/store"
 )
 
-// Config is what a Provider is made of. All fields are required.
+// Config is what a Provider is made of. All fields are required but where it says
+// otherwise.
 type Config struct {
 	// Issuer is the gateway's own name: an https origin without a path.
-	Issuer  string
+	Issuer string
+	// MTLSURL is the origin where MountMTLS is served, as clients see it. "": it
+	// isn't, and no client may need it.
+	MTLSURL string
 	Clients []Client
-	Locales []language.Tag // the languages of the code page
+	// AddressRate is how many requests a second one address may make at the back
+	// channel; 0: no limit.
+	AddressRate int
+	Locales     []language.Tag // the languages of the code page
 
 	Passing store.Passing // with room for ClientBytes of each client
 	Records store.Records // for the signing keys and the marks of assertions
 	Seal    Sealer
+
+	// KeyRotation is how long a key signs until the next one does; 0: until it is
+	// rotated by hand.
+	KeyRotation time.Duration
+	NoteKey     NoteKey
 
 	// CodePage is the path of the page that asks for the code of transaction
 	// id, on the issuer's origin.
@@ -38,6 +49,11 @@ type Config struct {
 	// unknown, expired or ended; 503 if that can't be said now, and the same
 	// address may lead on in a moment.
 	NoRequest func(w http.ResponseWriter, r *http.Request, status int)
+	// SignedOut answers a browser at /end_session that need not go back to a
+	// portal.
+	SignedOut func(w http.ResponseWriter, r *http.Request)
+	// Status is what a portal is told of a customer: the verifier's service state.
+	Status func(ctx context.Context, realm, customer string) (string, error)
 
 	Now     func() time.Time
 	Logger  *slog.Logger
@@ -51,15 +67,23 @@ type Provider struct {
 	clients   map[string]*Client
 	accounts  map[string]*account // by client id
 	marks     map[string]*mark    // by client id
+	fetched   map[string]*keySet  // by client id: of those with a jwks_uri
+	decoys    []jose.JSONWebKey   // what to verify by for want of a key
+	limits    *limits
+	mtls      string // MTLSURL
 	discovery []byte
 
 	passing   store.Passing
 	loading   sync.Mutex // held while the loads of a request change: Passing has no way to change a value
 	records   store.Records
+	keys      *keeper
 	storage   *storage
-	tokens    *op.Provider
+	nonces    nonces
 	codePage  func(id string) string
 	noRequest func(w http.ResponseWriter, r *http.Request, status int)
+	signedOut func(w http.ResponseWriter, r *http.Request)
+
+	customerStatus func(ctx context.Context, realm, customer string) (string, error)
 
 	now      func() time.Time
 	steady   steadyClock
@@ -69,7 +93,7 @@ type Provider struct {
 	requests *prometheus.CounterVec // by endpoint, client, result
 }
 
-// New checks the configuration, makes the signing key if there is none yet and
+// New checks the configuration, makes the signing keys that are missing and
 // returns the provider.
 func New(ctx context.Context, c Config) (*Provider, error) {
 	if err := checkIssuer(c.Issuer); err != nil {
@@ -79,29 +103,52 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := loadKeys(ctx, c.Records, c.Seal, c.Now)
-	if err != nil {
+	if err := checkMTLS(c.MTLSURL, clients); err != nil {
+		return nil, err
+	}
+	keys := &keeper{
+		issuer: c.Issuer, records: c.Records, seal: c.Seal, algorithms: algorithmsOf(clients), rotation: c.KeyRotation,
+		now: c.Now, note: c.NoteKey, log: c.Logger,
+	}
+	if err := keys.tend(ctx, "", keys.due); err != nil {
 		return nil, err
 	}
 	marks, err := loadMarks(ctx, c.Records, clients)
 	if err != nil {
 		return nil, err
 	}
+	decoys, err := newDecoys()
+	if err != nil {
+		return nil, err
+	}
+	fetched, err := newKeySets(clients, c.Now, c.Logger, c.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	p := &Provider{
 		issuer:    c.Issuer,
+		mtls:      c.MTLSURL,
+		fetched:   fetched,
+		decoys:    decoys,
+		limits:    newLimits(c.Now, c.AddressRate, clients),
 		clients:   clients,
 		accounts:  make(map[string]*account, len(clients)),
 		marks:     marks,
 		passing:   c.Passing,
 		records:   c.Records,
+		keys:      keys,
 		storage:   &storage{keys: keys, now: c.Now},
 		codePage:  c.CodePage,
 		noRequest: c.NoRequest,
-		now:       c.Now,
-		log:       c.Logger,
-		refused:   rate.NewLimiter(linesLogged, linesBurst),
-		failed:    rate.NewLimiter(linesLogged, linesBurst),
-		requests:  newRequestCounter(),
+		signedOut: c.SignedOut,
+		nonces:    newNonces(),
+
+		customerStatus: c.Status,
+		now:            c.Now,
+		log:            c.Logger,
+		refused:        rate.NewLimiter(linesLogged, linesBurst),
+		failed:         rate.NewLimiter(linesLogged, linesBurst),
+		requests:       newRequestCounter(),
 	}
 	for id := range clients {
 		p.accounts[id] = newAccount(c.Now())
@@ -112,44 +159,63 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	if p.discovery, err = p.discoveryDocument(c.Locales); err != nil {
 		return nil, err
 	}
-	if p.tokens, err = newTokenMaker(c.Issuer, p.storage); err != nil {
-		return nil, err
-	}
 	return p, nil
 }
 
-// Mount adds the provider's routes to mux.
+// Mount adds the provider's routes to mux, for everybody.
 func (p *Provider) Mount(mux *http.ServeMux) {
 	mux.HandleFunc("/.well-known/openid-configuration", p.api("discovery", p.serveDiscovery))
 	mux.HandleFunc("/jwks.json", p.api("jwks", p.serveKeys))
-	mux.HandleFunc("/par", p.api("par", p.servePushed))
-	mux.HandleFunc("/token", p.api("token", p.serveToken))
 	mux.HandleFunc("/authorize", p.serveAuthorize)
+	mux.HandleFunc("/end_session", p.serveEndSession)
+	p.MountMTLS(mux)
 }
 
-// newTokenMaker returns the library's provider, used for making tokens only.
-// Its access tokens are encrypted under a key of this process: nothing accepts
-// one after a restart, and none lives longer than accessTokenLife anyway.
-func newTokenMaker(issuer string, s *storage) (*op.Provider, error) {
-	var key [32]byte
-	rand.Read(key[:])
-	maker, err := op.NewProvider(&op.Config{}, s, op.StaticIssuer(issuer),
-		op.WithCrypto(op.NewAES256GCMCrypto(key, "")), op.WithCORSOptions(nil))
-	if err != nil {
-		return nil, fmt.Errorf("oidc: token maker: %w", err)
+// MountMTLS adds the routes that clients talk to by themselves to the mux of a
+// server that asks for their certificates (RFC 8705 §5). It must demand one and
+// leave it to the provider whether it is good.
+func (p *Provider) MountMTLS(mux *http.ServeMux) {
+	mux.HandleFunc("/par", p.backChannel("par", p.servePushed))
+	mux.HandleFunc("/token", p.backChannel("token", p.serveToken))
+	mux.HandleFunc("/userinfo", p.backChannel("userinfo", p.serveUserInfo))
+	mux.HandleFunc("/introspect", p.backChannel("introspect", p.serveIntrospect))
+	mux.HandleFunc("/revoke", p.backChannel("revoke", p.serveRevoke))
+	mux.HandleFunc("/status", p.backChannel("status", p.serveStatus))
+}
+
+// checkMTLS: a client that nobody would ask for its certificate could never
+// authenticate.
+func checkMTLS(origin string, clients map[string]*Client) error {
+	if origin != "" {
+		if err := checkOrigin(origin); err != nil {
+			return fmt.Errorf("oidc: mutual TLS: %w", err)
+		}
+		return nil
 	}
-	return maker, nil
+	for _, c := range clients {
+		if c.Auth.mutualTLS() || c.SenderConstraint == ByMTLS {
+			return fmt.Errorf("oidc: client %q: needs mutual TLS, which isn't served", c.ID)
+		}
+	}
+	return nil
 }
 
 // checkIssuer holds the issuer to an origin: the routes are fixed, and clients
 // compare the issuer byte for byte with what they have configured.
 func checkIssuer(issuer string) error {
-	u, err := url.Parse(issuer)
-	if err != nil {
+	if err := checkOrigin(issuer); err != nil {
 		return fmt.Errorf("oidc: issuer: %w", err)
 	}
-	if u.Scheme != "https" || u.Host == "" || issuer != "https://"+u.Host {
-		return errors.New("oidc: issuer must be https://host[:port], without a path or a slash at the end")
+	return nil
+}
+
+func checkOrigin(origin string) error {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return err
+	}
+	if u.Scheme != "https" || u.Host == "" || origin != "https://"+u.Host {
+		return errors.New("must be https://host[:port], without a path or a slash at the end")
 	}
 	return nil
 }

@@ -30,12 +30,19 @@ func (p *Provider) servePushed(w http.ResponseWriter, r *http.Request) (*Client,
 	if err != nil {
 		return nil, err
 	}
-	client, err := p.authenticate(r.Context(), form, beginning)
+	client, err := p.authenticate(r, form, beginning)
 	if err != nil {
 		return client, err
 	}
 	req, err := newRequest(client, form, p.now())
 	if err != nil {
+		return client, err
+	}
+	thumbprint, err := p.checkProof(w, r, client, expectedProof{why: beginning})
+	if err != nil {
+		return client, err
+	}
+	if req.Key, err = boundKey(form["dpop_jkt"], thumbprint); err != nil {
 		return client, err
 	}
 	secret, err := p.saveRequest(r.Context(), req)
@@ -71,6 +78,20 @@ func newRequest(client *Client, form params, now time.Time) (request, error) {
 		PromptNone:  form["prompt"] == "none",
 		LoadBefore:  now.Add(requestURILife),
 	}, nil
+}
+
+// boundKey is the key that the code is bound to: that of the request's proof, or
+// the one that it names (RFC 9449 §10, §10.1).
+func boundKey(named, proved string) (string, error) {
+	switch {
+	case named == "":
+		return proved, nil
+	case len(named) != digestLength:
+		return "", refuse(invalidRequest, "dpop_jkt must be a SHA-256 thumbprint")
+	case proved != "" && proved != named:
+		return "", refuse(invalidDPoPProof, "dpop_jkt isn't the thumbprint of the proof's key")
+	}
+	return named, nil
 }
 
 // checkUnsupported refuses what a portal might rely upon and wouldn't get.

@@ -33,8 +33,9 @@ type request struct {
 	Nonce       string      `json:"nonce,omitempty"`
 	Locales     []string    `json:"locales,omitempty"`
 	PromptNone  bool        `json:"prompt_none,omitempty"`
-	LoadBefore  time.Time   `json:"load_before"` // when the request_uri expires
-	Reserved    reservation `json:"reserved"`    // on the client's account
+	Key         string      `json:"jkt,omitempty"` // of the DPoP proofs at /token (RFC 9449 §10)
+	LoadBefore  time.Time   `json:"load_before"`   // when the request_uri expires
+	Reserved    reservation `json:"reserved"`      // on the client's account
 }
 
 // requestKey is where the request is kept until it ends. Taking it away is what

@@ -2,8 +2,8 @@ package oidc
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -11,34 +11,45 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// How long tokens live: an ID token long enough to be fetched and checked, an
-// access token no longer than the log-in that it is the by-product of.
-const (
-	idTokenLife     = 5 * time.Minute
-	accessTokenLife = time.Minute
-)
+// idTokenLife is long enough for an ID token to be fetched and checked.
+const idTokenLife = 5 * time.Minute
 
 // storage is the library's view of our data (op.Storage): the signing keys.
 type storage struct {
-	keys *keys
+	keys *keeper
 	now  func() time.Time
 }
 
-func (s *storage) SigningKey(context.Context) (op.SigningKey, error) { return s.keys.signing, nil }
+// algorithmKey is where a context has the algorithm to sign with: the library
+// asks for a key without saying whose token it is for.
+type algorithmKey struct{}
 
-func (s *storage) KeySet(context.Context) ([]op.Key, error) { return s.keys.public, nil }
+func withAlgorithm(ctx context.Context, alg jose.SignatureAlgorithm) context.Context {
+	return context.WithValue(ctx, algorithmKey{}, alg)
+}
+
+func (s *storage) SigningKey(ctx context.Context) (op.SigningKey, error) {
+	alg, _ := ctx.Value(algorithmKey{}).(jose.SignatureAlgorithm)
+	key := s.keys.current.Load().signing(alg, s.now())
+	if key == nil {
+		return nil, fmt.Errorf("oidc: there is no signing key for %q", alg)
+	}
+	return key, nil
+}
+
+// KeySet isn't asked for: the key set is served by this package.
+func (s *storage) KeySet(context.Context) ([]op.Key, error) { return nil, errNotOffered }
 
 func (s *storage) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm, error) {
-	return []jose.SignatureAlgorithm{jose.ES256}, nil
+	return s.keys.algorithms, nil
 }
 
 // DeleteAuthRequest has nothing to do: the code is gone since it was redeemed.
 func (s *storage) DeleteAuthRequest(context.Context, string) error { return nil }
 
-// CreateAccessToken names the access token that OIDC Core §3.1.3.3 demands. No
-// endpoint accepts it.
+// CreateAccessToken isn't asked for: access tokens are this package's own.
 func (s *storage) CreateAccessToken(context.Context, op.TokenRequest) (id string, expires time.Time, err error) {
-	return rand.Text(), s.now().Add(accessTokenLife), nil
+	return "", time.Time{}, errNotOffered
 }
 
 func (s *storage) Health(context.Context) error { return nil }

@@ -23,14 +23,15 @@ var arrows = map[string][]string{
 		"internal/admin", "internal/audit", "internal/directory", "internal/durable", "internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
-	"config": {"radius/dictionary", "internal/durable"},
+	"config": {"radius/dictionary", "oidc/dn", "internal/durable"},
 
 	"radius":            {"verifier", "radius/dictionary", "radius/eap", "radius/mschap", "radius/upstream"},
 	"radius/dictionary": {},
 	"radius/eap":        {"radius/mschap"},
 	"radius/mschap":     {},
 	"radius/upstream":   {},
-	"oidc":              {"verifier", "internal/store"},
+	"oidc":              {"verifier", "internal/store", "oidc/dn"},
+	"oidc/dn":           {},
 	"internal/pages":    {"verifier"},
 	"internal/admin":    {"verifier", "verifier/otp", "internal/audit"},
 

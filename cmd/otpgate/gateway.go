@@ -20,6 +20,7 @@ import (
 	"otpgate/config"
 	"otpgate/internal/admin"
 	"otpgate/internal/store/seal"
+	"otpgate/oidc"
 	"otpgate/radius"
 	"otpgate/verifier"
 )
@@ -27,6 +28,10 @@ import (
 // grace is how long what is under way may take once the gateway is told to
 // stop. Service managers are promised 5 s.
 const grace = 4 * time.Second
+
+// mtlsShare is the part of the public connections, one in so many, that the
+// portals with a certificate have: they are few, and keep theirs.
+const mtlsShare = 4
 
 // gateway is one running gateway: its sockets, its data and its doors.
 //
@@ -52,8 +57,10 @@ type gateway struct {
 	}
 	factors  firstFactors
 	operator *admin.Server
+	provider *oidc.Provider
 	rotation *seal.Rotation
 	public   http.Handler // OIDC and pages
+	mtls     http.Handler // OIDC for portals with a certificate, if there is a socket for it
 }
 
 // openGateway makes a gateway that is ready to run. Whatever keeps it from
@@ -89,6 +96,13 @@ func (g *gateway) run(ctx context.Context) error {
 	public := httpServer(g.public)
 	public.TLSConfig = g.data.tls
 	forPublic, forInside := connectionLimits()
+	if g.sockets.mtls != nil {
+		forPortals := forPublic / mtlsShare
+		forPublic -= forPortals
+		portals := httpServer(g.mtls)
+		portals.TLSConfig = mutualTLS(g.data.tls)
+		parts.Go(func() error { return g.serveHTTP(stop, "https_mtls", portals, g.sockets.mtls, forPortals) })
+	}
 	parts.Go(func() error { return g.serveHTTP(stop, "https", public, g.sockets.https, forPublic) })
 	parts.Go(func() error {
 		return g.serveHTTP(stop, "metrics", httpServer(g.health()), g.sockets.metrics, forInside)
@@ -100,6 +114,10 @@ func (g *gateway) run(ctx context.Context) error {
 	})
 	parts.Go(func() error {
 		g.factors.watch(stop, g.log)
+		return nil
+	})
+	parts.Go(func() error {
+		g.provider.TendKeys(stop)
 		return nil
 	})
 	for _, conn := range g.sockets.udp {
@@ -162,6 +180,7 @@ func (g *gateway) health() http.Handler {
 // sockets are the addresses that the gateway listens on.
 type sockets struct {
 	https, metrics net.Listener
+	mtls           net.Listener // nil: there is none
 	udp            []*net.UDPConn
 	radsec         []net.Listener
 }
@@ -171,6 +190,11 @@ type sockets struct {
 func listen(cfg *config.Config) (s sockets, err error) {
 	if s.https, err = net.Listen("tcp", cfg.Listen.HTTPS); err != nil {
 		return s, listenError("listen.https", cfg.Listen.HTTPS, err)
+	}
+	if cfg.Listen.HTTPSMTLS != "" {
+		if s.mtls, err = net.Listen("tcp", cfg.Listen.HTTPSMTLS); err != nil {
+			return s, listenError("listen.https_mtls", cfg.Listen.HTTPSMTLS, err)
+		}
 	}
 	if s.metrics, err = net.Listen("tcp", cfg.Listen.Metrics); err != nil {
 		return s, listenError("listen.metrics", cfg.Listen.Metrics, err)
@@ -205,7 +229,7 @@ func listen(cfg *config.Config) (s sockets, err error) {
 
 func (s sockets) close() error {
 	var errs []error
-	for _, l := range []net.Listener{s.https, s.metrics} {
+	for _, l := range []net.Listener{s.https, s.mtls, s.metrics} {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}

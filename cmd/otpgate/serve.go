@@ -70,6 +70,9 @@ func (g *gateway) addresses() []address {
 		{"metrics and health (HTTP)", g.sockets.metrics.Addr().String()},
 		{"operators (unix socket)", g.admin.Addr().String()},
 	}
+	if g.sockets.mtls != nil {
+		list = append(list, address{"portals with a certificate", g.sockets.mtls.Addr().String()})
+	}
 	for _, conn := range g.sockets.udp {
 		list = append(list, address{"network gear (RADIUS, UDP)", conn.LocalAddr().String()})
 	}

@@ -55,6 +55,15 @@ func serverTLS(cfg *config.Config, now time.Time, log *slog.Logger) (*tls.Config
 	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
+// mutualTLS is public for the listener where portals show a certificate. It demands
+// one, and that they have its key; whether it is the right one the OIDC door
+// decides by the portal's own authorities or key set, so none is checked here.
+func mutualTLS(public *tls.Config) *tls.Config {
+	mutual := public.Clone()
+	mutual.ClientAuth = tls.RequireAnyClientCert
+	return mutual
+}
+
 // radiusTLS is the gateway's certificate for RADIUS over TLS, and who vouches for
 // those of the clients.
 func radiusTLS(t *config.RadiusTLS) (tls.Certificate, *x509.CertPool, error) {

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
+	"net/url"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/text/language"
 
 	"otpgate/config"
@@ -38,9 +41,15 @@ func (g *gateway) wire(ctx context.Context) error {
 		return err
 	}
 
-	customer := &pages.Pages{Gate: gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
+	return g.wireOIDC(ctx)
+}
+
+// wireOIDC makes the OIDC door and the pages that it leads to.
+func (g *gateway) wireOIDC(ctx context.Context) error {
+	customer := &pages.Pages{Gate: g.gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
 	provider, err := oidc.New(ctx, oidc.Config{
-		Issuer: g.cfg.OIDC.Issuer, Clients: oidcClients(g.cfg), Locales: []language.Tag{language.Japanese, language.English},
+		Issuer: g.cfg.OIDC.Issuer, MTLSURL: g.mtlsURL(), AddressRate: g.cfg.OIDC.AddressRate,
+		Clients: oidcClients(g.cfg), Locales: []language.Tag{language.Japanese, language.English},
 		Passing: memory.New(time.Now, len(g.cfg.OIDC.Clients)*oidc.ClientBytes), Records: g.data.db, Seal: g.data.seal,
 		CodePage: func(id string) string { return "/otp/" + id },
 		NoRequest: func(w http.ResponseWriter, r *http.Request, status int) {
@@ -50,16 +59,26 @@ func (g *gateway) wire(ctx context.Context) error {
 			}
 			customer.Problem(w, r, kind)
 		},
+		SignedOut: customer.SignedOut,
+		Status: func(ctx context.Context, realm, customer string) (string, error) {
+			state, err := g.gate.State(ctx, realm, customer)
+			return string(state), err
+		},
+		KeyRotation: g.cfg.OIDC.KeyRotation, NoteKey: g.noteKey,
 		Now: time.Now, Logger: g.log, Metrics: g.metrics,
 	})
 	if err != nil {
 		return dataError(g.cfg, err)
 	}
+	g.provider, g.operator.SigningKeys = provider, signingKeys{provider}
 	customer.Requests = requests{provider}
 	mux := http.NewServeMux()
 	provider.Mount(mux)
 	customer.Mount(mux)
 	g.public = mux
+	forPortals := http.NewServeMux()
+	provider.MountMTLS(forPortals)
+	g.mtls = forPortals
 	return nil
 }
 
@@ -91,6 +110,19 @@ func (g *gateway) wireRadius(gate *verifier.Verifier) (err error) {
 	}
 	g.operator.Radius = seenRadius{g.radius}
 	return nil
+}
+
+// mtlsURL is where portals find listen.https_mtls; "" if there is none.
+func (g *gateway) mtlsURL() string {
+	if g.sockets.mtls == nil || g.cfg.OIDC.MTLSURL != "" {
+		return g.cfg.OIDC.MTLSURL
+	}
+	_, port, _ := net.SplitHostPort(g.sockets.mtls.Addr().String()) // a listener's address has one
+	issuer, err := url.Parse(g.cfg.OIDC.Issuer)
+	if err != nil {
+		return "" // and then the OIDC door says what is wrong with the issuer
+	}
+	return "https://" + net.JoinHostPort(issuer.Hostname(), port)
 }
 
 // requests lets the pages use the OIDC door, which doesn't know them.
@@ -218,9 +250,28 @@ func radiusCertificate(c *config.ClientCertificate) *radius.Certificate {
 func oidcClients(cfg *config.Config) []oidc.Client {
 	var clients []oidc.Client
 	for _, c := range cfg.OIDC.Clients {
-		clients = append(clients, oidc.Client{
-			ID: c.ID, Realm: c.Realm, ACR: oidc.DefaultACR, RedirectURIs: c.RedirectURIs, Keys: c.JWKS,
-		})
+		client := oidc.Client{
+			ID: c.ID, Realm: c.Realm, ACR: oidc.DefaultACR,
+			Profile: oidc.Profile(c.Profile), Auth: oidc.AuthMethod(c.Auth),
+			RedirectURIs: c.RedirectURIs, PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
+			Keys:        oidc.KeySource{Set: c.JWKS, URI: c.JWKSURI, CAs: c.JWKSCAs},
+			Certificate: oidcCertificate(c.Certificate),
+			IDTokenAlg:  jose.SignatureAlgorithm(c.IDTokenAlg), SenderConstraint: oidc.SenderConstraint(c.SenderConstraint),
+			Rate: c.Rate,
+		}
+		for _, s := range c.Secrets {
+			client.Secrets = append(client.Secrets, oidc.NewSecret(s.Secret.Bytes()))
+		}
+		clients = append(clients, client)
 	}
 	return clients
+}
+
+func oidcCertificate(c *config.OIDCCertificate) oidc.Certificate {
+	if c == nil {
+		return oidc.Certificate{}
+	}
+	return oidc.Certificate{
+		CAs: c.CAs, SubjectDN: c.SubjectDN, SANDNS: c.SANDNS, SANURI: c.SANURI, SANIP: c.IP, SANEmail: c.SANEmail,
+	}
 }

@@ -664,6 +664,16 @@ func TestProblemForTheOIDCDoor(t *testing.T) {
 	}
 }
 
+func TestSignedOut(t *testing.T) {
+	p := &Pages{Logger: slog.New(slog.DiscardHandler), Now: time.Now}
+	for lang, want := range map[string]string{"en": "You are not signed in here", "ja": "このサイトにはログインしていません"} {
+		w := httptest.NewRecorder()
+		p.SignedOut(w, httptest.NewRequest(http.MethodGet, "/end_session?lang="+lang, nil))
+		wantStatus(t, w, http.StatusOK)
+		wantText(t, w, want)
+	}
+}
+
 func problems() []Problem {
 	return []Problem{Gone, NoPage, OtherBrowser, CrossSite, BadRequest, Unavailable}
 }

@@ -1,0 +1,255 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"otpgate/oidc/dn"
+)
+
+// Values of an OIDC client's profile and auth that its other keys depend upon.
+const (
+	fapi2    = "fapi2"
+	entraEAM = "entra-eam"
+
+	privateKeyJWT = "private_key_jwt"
+	tlsClientAuth = "tls_client_auth"
+	selfSignedTLS = "self_signed_tls_client_auth"
+	secretBasic   = "client_secret_basic"
+	secretPost    = "client_secret_post"
+	noAuth        = "none"
+
+	byMTLS = "mtls"
+)
+
+func checkOIDC(c *Config, d *decoder) {
+	if c.OIDC.Issuer != "" {
+		if problem := checkIssuer(c.OIDC.Issuer); problem != "" {
+			d.fault("oidc.issuer", "%s", problem)
+		}
+	}
+	if c.OIDC.MTLSURL != "" {
+		if problem := checkIssuer(c.OIDC.MTLSURL); problem != "" {
+			d.fault("oidc.mtls_url", "%s", problem)
+		}
+		if !d.has("listen.https_mtls") {
+			d.fault("oidc.mtls_url", "is the address of listen.https_mtls, which is missing")
+		}
+	}
+	ids := d.unique()
+	for i := range c.OIDC.Clients {
+		client, at := &c.OIDC.Clients[i], fmt.Sprintf("oidc.clients[%d]", i)
+		ids(client.ID, at+".id")
+		checkRealmOf(c, d, client.Realm, at+".realm")
+		checkRedirects(client.RedirectURIs, d, at+".redirect_uris")
+		checkRedirects(client.PostLogoutRedirectURIs, d, at+".post_logout_redirect_uris")
+		if client.Profile == "" { // it has a fault, and the rest depends upon it
+			continue
+		}
+		client.byProfile(d, at)
+		checkProfile(client, d, at)
+		checkMutualTLS(client, d, at)
+		checkCredentials(client, d, at)
+	}
+}
+
+func checkRedirects(uris []string, d *decoder, at string) {
+	taken := d.unique()
+	for j, uri := range uris {
+		path := fmt.Sprintf("%s[%d]", at, j)
+		taken(uri, path)
+		if problem := checkRedirect(uri); uri != "" && problem != "" {
+			d.fault(path, "%s", problem)
+		}
+	}
+}
+
+// byProfile fills in what the file leaves to the profile.
+func (c *OIDCClient) byProfile(d *decoder, at string) {
+	entra := c.Profile == entraEAM
+	if !d.has(at + ".auth") {
+		c.Auth = privateKeyJWT
+		if entra {
+			c.Auth = noAuth
+		}
+	}
+	if !d.has(at + ".id_token_alg") {
+		c.IDTokenAlg = "ES256"
+		if entra {
+			c.IDTokenAlg = "RS256"
+		}
+	}
+	if !d.has(at+".sender_constraint") && c.Profile == fapi2 {
+		c.SenderConstraint = "dpop"
+		if c.Auth == tlsClientAuth || c.Auth == selfSignedTLS {
+			c.SenderConstraint = byMTLS
+		}
+	}
+}
+
+// checkProfile finds what the profile doesn't allow.
+func checkProfile(c *OIDCClient, d *decoder, at string) {
+	secret := c.Auth == secretBasic || c.Auth == secretPost
+	switch {
+	case secret && c.Profile == fapi2:
+		d.fault(at+".auth", "a shared secret isn't allowed with profile fapi2: take private_key_jwt or a certificate; "+
+			"a portal that can do neither has profile oidc")
+	case c.Profile == entraEAM && c.Auth != noAuth && c.Auth != "":
+		d.fault(at+".auth", "must be none, or left out, with profile entra-eam: Entra never asks by itself, its customers' browsers do")
+	case c.Profile != entraEAM && c.Auth == noAuth:
+		d.fault(at+".auth", "none is for profile entra-eam alone: anybody could say that they are this portal")
+	}
+	if c.Profile == fapi2 && c.IDTokenAlg == "RS256" {
+		d.fault(at+".id_token_alg", "RS256 isn't allowed with profile fapi2 (FAPI 2.0 §5.4.1): take ES256, PS256 or EdDSA")
+	}
+	if c.Profile != entraEAM {
+		return
+	}
+	for _, key := range []string{"sender_constraint", "rate", "post_logout_redirect_uris"} {
+		if d.has(at + "." + key) {
+			d.fault(at+"."+key, "is for portals that ask by themselves, which Entra (profile entra-eam) doesn't: leave it out")
+		}
+	}
+}
+
+// checkMutualTLS finds what nobody would answer for want of the listener.
+func checkMutualTLS(c *OIDCClient, d *decoder, at string) {
+	if d.has("listen.https_mtls") {
+		return
+	}
+	const missing = "needs listen.https_mtls, which is missing: the address where portals show their certificate"
+	switch {
+	case c.Auth == tlsClientAuth || c.Auth == selfSignedTLS:
+		d.fault(at+".auth", "%s "+missing, c.Auth)
+	case c.SenderConstraint == byMTLS:
+		d.fault(at+".sender_constraint", "mtls "+missing)
+	}
+}
+
+// checkCredentials reads those that the client's auth goes by, and finds those
+// that are missing or of no use.
+func checkCredentials(c *OIDCClient, d *decoder, at string) {
+	uses := map[string][]string{
+		privateKeyJWT: {"jwks_file", "jwks_uri", "jwks_ca_file"},
+		selfSignedTLS: {"jwks_file", "jwks_uri", "jwks_ca_file"},
+		tlsClientAuth: {"certificate"},
+		secretBasic:   {"secrets"},
+		secretPost:    {"secrets"},
+		noAuth:        {},
+	}[c.Auth]
+	if uses == nil { // auth has a fault
+		return
+	}
+	for _, key := range []string{"jwks_file", "jwks_uri", "jwks_ca_file", "secrets", "certificate"} {
+		if d.has(at+"."+key) && !slices.Contains(uses, key) {
+			d.fault(at+"."+key, "is of no use with auth %s: leave it out", c.Auth)
+		}
+	}
+	switch c.Auth {
+	case privateKeyJWT, selfSignedTLS:
+		checkKeys(c, d, at)
+	case tlsClientAuth:
+		checkCertificateOf(c.Certificate, d, at)
+	case secretBasic, secretPost:
+		checkClientSecrets(c.Secrets, d, at)
+	}
+}
+
+// checkKeys reads the client's keys, if they are in a file.
+func checkKeys(c *OIDCClient, d *decoder, at string) {
+	file, uri := at+".jwks_file", at+".jwks_uri"
+	switch {
+	case d.has(file) && d.has(uri):
+		d.fault(uri, "is given beside jwks_file: leave one of them out")
+	case !d.has(file) && !d.has(uri):
+		d.fault(file, "is missing: give it, the file of the portal's public keys, or jwks_uri, their address")
+	case c.JWKSFile != "":
+		keys, err := readKeySet(c.JWKSFile, c.Auth)
+		if err != nil {
+			d.fault(file, "%v", err)
+		}
+		c.JWKS = keys
+	case c.JWKSURI != "":
+		if problem := checkKeysURI(c.JWKSURI); problem != "" {
+			d.fault(uri, "%s", problem)
+		}
+	}
+	switch {
+	case c.JWKSCAFile == "":
+	case !d.has(uri):
+		d.fault(at+".jwks_ca_file", "is of no use without jwks_uri: leave it out")
+	default:
+		c.JWKSCAs = d.authorities(at+".jwks_ca_file", c.JWKSCAFile)
+	}
+}
+
+// checkKeysURI: over plain http anybody on the way could put keys of their own
+// there.
+func checkKeysURI(s string) string {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Opaque != "" || !validPort(u) || !printable(s) || u.Scheme != "https":
+		return fmt.Sprintf("must be an https address, such as https://portal.bank.example/jwks.json, not %s", quote(s))
+	case u.User != nil || strings.Contains(s, "#"):
+		return "must have no user and no # in it"
+	}
+	return ""
+}
+
+func checkClientSecrets(secrets []OIDCSecret, d *decoder, at string) {
+	if len(secrets) == 0 {
+		d.fault(at+".secrets", "has none: give one, such as [{ file: data/portal.secret }]; %s", howToMakeSecret)
+	}
+	for i := range secrets {
+		s, path := &secrets[i], fmt.Sprintf("%s.secrets[%d]", at, i)
+		var err error
+		switch key := path + ".file"; {
+		case d.has(path+".file") == d.has(path+".env"):
+			d.fault(path, "must have exactly one of file and env")
+		case s.File != "":
+			if s.Secret, err = readSecret(s.File, clientSecret); err != nil {
+				d.fault(key, "%v", err)
+			}
+		case s.Env != "":
+			if s.Secret, err = envSecret(s.Env, clientSecret); err != nil {
+				d.fault(path+".env", "%v", err)
+			}
+		}
+	}
+}
+
+// checkCertificateOf reads the authorities and checks the one name.
+func checkCertificateOf(c *OIDCCertificate, d *decoder, at string) {
+	at += ".certificate"
+	if c == nil {
+		d.fault(at, "is missing: what the portal's certificate must be, such as { ca_file: portals-ca.crt, san_dns: portal.bank.example }")
+		return
+	}
+	given := 0
+	for _, key := range []string{"subject_dn", "san_dns", "san_uri", "san_ip", "san_email"} {
+		if d.has(at + "." + key) {
+			given++
+		}
+	}
+	if given != 1 {
+		d.fault(at, "must have exactly one of subject_dn, san_dns, san_uri, san_ip and san_email (RFC 8705 §2.1.2)")
+	}
+	if c.SubjectDN != "" {
+		if _, err := dn.Parse(c.SubjectDN); err != nil {
+			d.fault(at+".subject_dn", "%v", err)
+		}
+	}
+	if c.SANIP != "" {
+		address, err := netip.ParseAddr(c.SANIP)
+		if err != nil || address.Zone() != "" {
+			d.fault(at+".san_ip", "must be an IP address, such as 192.0.2.10, not %s", quote(c.SANIP))
+		}
+		c.IP = address
+	}
+	if c.CAFile != "" {
+		c.CAs = d.authorities(at+".ca_file", c.CAFile)
+	}
+}

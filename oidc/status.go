@@ -1,0 +1,30 @@
+package oidc
+
+import (
+	"net/http"
+)
+
+// serveStatus tells a portal whether a customer can be asked for a code, before it
+// sends them here. Customers whom the gateway doesn't know have the status of
+// those who haven't applied.
+func (p *Provider) serveStatus(w http.ResponseWriter, r *http.Request) (*Client, error) {
+	form, err := readForm(w, r)
+	if err != nil {
+		return nil, err
+	}
+	client, err := p.authenticate(r, form, beginning)
+	if err != nil {
+		return client, err
+	}
+	if err := checkCustomer(client, form); err != nil { // as at /par: what can't be asked for there has no status
+		return client, err
+	}
+	status, err := p.customerStatus(r.Context(), client.Realm, form["login_hint"])
+	if err != nil {
+		return client, err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Status string `json:"status"`
+	}{status})
+	return client, nil
+}
