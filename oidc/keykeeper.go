@@ -127,12 +127,13 @@ func (k *keeper) tend(ctx context.Context, by string, due plan) error {
 	}
 	var ring *keyring
 	var done change
+	var first bool // there was none, as on a gateway's first day: that is no news
 	err = k.records.Update(ctx, func(txn store.Txn) error {
 		before, err := k.read(txn)
 		if err != nil {
 			return err
 		}
-		done = due(before, now)
+		done, first = due(before, now), len(before.keys) == 0
 		if err := k.apply(txn, done, fresh); err != nil {
 			return err
 		}
@@ -147,6 +148,9 @@ func (k *keeper) tend(ctx context.Context, by string, due plan) error {
 		return err
 	}
 	k.current.Store(set)
+	if first {
+		return nil
+	}
 	return k.tell(ctx, by, done, now)
 }
 
