@@ -79,6 +79,26 @@ func TestSameWork(t *testing.T) {
 	}
 }
 
+// The groups of somebody unknown cost two searches, like everybody's: that for the
+// groups fails if it is made.
+func TestSameWorkForGroups(t *testing.T) {
+	server := newSlapd(t, newAuthority(t))
+	for _, user := range []string{"alice", "mallory", "twin", "*"} {
+		cfg := searching("ldaps://" + server.tls)
+		cfg.Roots, cfg.Groups = server.roots, Groups{Base: "ou=nowhere,dc=example", Filter: "(|(member={dn})(cn={user}))"}
+		s := newSite(t, cfg)
+		if groups, err := s.Groups(t.Context(), user); groups != nil || !errors.Is(err, ErrSetup) {
+			t.Errorf("%s: %q, %v; want the search to fail", user, groups, err)
+		}
+		cfg.Groups.Base = "ou=groups,dc=example"
+		cfg.Groups.Filter = "(!(cn={user}))" // whatever is found is nobody's
+		s = newSite(t, cfg)
+		if groups, err := s.Groups(t.Context(), user); err != nil || (len(groups) > 0) != (user == "alice") {
+			t.Errorf("%s: %q, %v", user, groups, err)
+		}
+	}
+}
+
 // Whoever has two entries can't log in with the password of either.
 func TestTwoEntries(t *testing.T) {
 	server := newSlapd(t, newAuthority(t))
