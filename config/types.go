@@ -188,13 +188,15 @@ type Lockout struct {
 	// have no clerk at hand. Left out: none do.
 	UnlockCodes int `yaml:"unlock_codes" jsonschema:"minimum=2,maximum=10"`
 
-	// How many wrong codes within 13 weeks lock a user, right ones between them
-	// or not, 10 to 1000. Only a clerk opens that lock. Default: 30.
+	// How many wrong codes within 13 weeks lock a user, or wrong PINs the user's PIN,
+	// right ones between them or not, 10 to 1000. Only a clerk opens that lock.
+	// Default: 30.
 	LongRun int `yaml:"long_run" jsonschema:"minimum=10,maximum=1000,default=30"`
 
-	// How many wrong codes in the whole realm within ten minutes raise an alarm
-	// in the log, the audit log and the metrics, 10 to 1000000: somebody may be
-	// guessing once at each of many accounts. They lock nobody. Default: 100.
+	// How many wrong codes, PINs and passwords in the whole realm within ten minutes
+	// raise an alarm in the log, the audit log and the metrics, 10 to 1000000:
+	// somebody may be guessing once at each of many accounts. They lock nobody.
+	// Default: 100.
 	RealmAlarm int `yaml:"realm_alarm" jsonschema:"minimum=10,maximum=1000000,default=100"`
 }
 
@@ -389,9 +391,9 @@ type RadiusFactor struct {
 	// after 3 s. Default: 2.5s.
 	Timeout time.Duration `yaml:"timeout" jsonschema:"minimum=0.2s,maximum=3s,default=2.5s"`
 
-	// Whether people who have no token in service here pass by that server's answer
-	// alone: for the time in which they move here one by one. Each such log-in
-	// stands in the audit log. Default: false.
+	// Whether people who are known here (otpgate user add), but have no token in
+	// service, pass by that server's answer alone: for the time in which they move
+	// here one by one. Each such log-in stands in the audit log. Default: false.
 	Migrating bool `yaml:"migrating" jsonschema:"default=false"`
 
 	// Whether a reply without Message-Authenticator is dropped. false only for an

@@ -243,8 +243,8 @@ func TestEAPFlood(t *testing.T) {
 	inEAP(t, func(h *harness) {
 		other := h.eapPeer(legacy, "taro").begin()
 		first, second := h.eapPeer(vpn, "hanako").begin(), h.eapPeer(vpn, "hanako").begin()
-		for range maxClientEAPSessions - 1 {
-			h.eapPeer(vpn, "hanako").begin()
+		for n := range maxClientEAPSessions - 1 {
+			h.eapPeer(vpn, fmt.Sprint("user", n)).begin()
 		}
 		if n := testutil.ToFloat64(h.Metrics.eapOpen); n != maxClientEAPSessions+1 {
 			t.Errorf("%v sessions are open", n)
@@ -382,12 +382,8 @@ func TestEAPModes(t *testing.T) {
 		h.wantCalls(2)
 	})
 	in(Client{Mode: ModeChallenge}, func(h *harness) { // no factor: the code is asked for once
-		p := h.eapPeer(vpn, "hanako").begin()
-		p.send("\x06"+farCode, codec.CodeAccessChallenge)
-		if p.data != "\x06"+promptNextCode.english() {
-			t.Errorf("asked %q", p.data)
-		}
-		p.send("\x06"+rightCode, codec.CodeAccessAccept)
+		h.eapPeer(vpn, "hanako").begin().send("\x06"+farCode, codec.CodeAccessReject) // a question would tell a guesser
+		h.eapPeer(vpn, "hanako").begin().send("\x06"+rightCode, codec.CodeAccessAccept)
 		h.wantCalls(2)
 	})
 	in(Client{Mode: ModePasswordOTP, FirstFactor: FirstFactor{PIN: true}}, func(h *harness) {

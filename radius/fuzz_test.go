@@ -36,7 +36,7 @@ func FuzzDatagram(f *testing.F) {
 		s := newServer(t, gate, &logBuffer{})
 		s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		s.cache, s.bursts, s.notices, s.ctx = newReplyCache(s.Now), newBursts(s.Now), newNotices(s.Now), t.Context()
-		s.accounts, s.users, s.answered = newReplyCache(s.Now), newUserLimits(s.Now), newAnsweredStates(s.Now)
+		s.accounts, s.users, s.answered = newReplyCache(s.Now), newUserLimits(s.Now, userBurst, userEvery), newAnsweredStates(s.Now)
 		from := legacy
 		if required {
 			from = vpn

@@ -67,27 +67,37 @@ type fakeGate struct {
 
 	mu       sync.Mutex
 	attempts []verifier.Attempt
+	noted    []verifier.Attempt
+	noteErr  error
 	checked  []string // PINs
 	chosen   []string // PINs
 }
 
-func (g *fakeGate) State(context.Context, string, string) (verifier.ServiceState, error) {
-	return g.state, nil
+func (g *fakeGate) CanBeVouchedFor(context.Context, string, string) (bool, error) {
+	return g.state == verifier.ServiceIssued || g.state == verifier.ServiceNone, nil
+}
+
+func (g *fakeGate) NoteFirstFactor(_ context.Context, a verifier.Attempt) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.noted = append(g.noted, a)
+	return g.noteErr
 }
 
 func (g *fakeGate) CodeDigits(context.Context, string, string) (int, error) { return g.digits, nil }
 
-func (g *fakeGate) CheckPIN(_ context.Context, _, _, pin string) (verifier.FactorVerdict, error) {
+func (g *fakeGate) CheckPIN(_ context.Context, _, _, pin string) (verifier.FirstFactor, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.checked = append(g.checked, pin)
+	given := verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorWrong}
 	switch g.pin {
 	case "":
-		return verifier.FactorUnset, nil
+		given.Verdict = verifier.FactorUnset
 	case pin:
-		return verifier.FactorRight, nil
+		given.Verdict, given.PIN = verifier.FactorRight, rightMark
 	}
-	return verifier.FactorWrong, nil
+	return given, nil
 }
 
 func (g *fakeGate) ChoosePIN(_ context.Context, _ verifier.Attempt, ticket verifier.PINTicket, pin string) (verifier.Result, error) {
@@ -140,6 +150,8 @@ const (
 	rightPIN      = "471108159263"
 	rightPassword = "Käse大吟醸2026" // digits at its end, and more octets than letters
 )
+
+var rightMark = verifier.PINMark{4, 5, 6}
 
 var rightTicket = verifier.PINTicket{1, 2, 3}
 

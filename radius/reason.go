@@ -96,7 +96,7 @@ func (r reason) Error() string {
 	case noDecision:
 		return "the gate could not decide"
 	case firstFactorUnavailable:
-		return "nobody could say whether the password is right: the directory or the other RADIUS server of the client's first_factor doesn't answer"
+		return "nobody could say whether the password is right: the directory or the other RADIUS server of the client's first_factor doesn't answer, or too many ask at once"
 	case eapIgnored:
 		return "its EAP packet is not the answer to the last one"
 	case writeFailed:

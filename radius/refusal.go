@@ -38,6 +38,7 @@ const (
 	eapSessionForeign      refusal = "eap_session_foreign"
 	eapFailed              refusal = "eap_failed"
 	eapBusy                refusal = "eap_busy"
+	eapCrowded             refusal = "eap_crowded"
 )
 
 func (r refusal) Error() string {
@@ -91,7 +92,7 @@ func (r refusal) ofDialogue() string {
 	case stateReplayed:
 		return "its State was answered before, with something else"
 	case upstreamTooLong:
-		return "the State or Class of the other RADIUS server is too long to be passed through"
+		return "the State of the other RADIUS server is too long to be passed through"
 	case pinNotChosen:
 		return "the code was right, but no PIN has been chosen: it was mistyped too often, or the method can't ask for it; the user logs in by PAP, or a clerk sets it (otpgate user pin)"
 	case eapSessionUnknown:
@@ -100,6 +101,8 @@ func (r refusal) ofDialogue() string {
 		return "it goes on with an EAP session of another client or user"
 	case eapFailed:
 		return "EAP failed before a code was shown, or after it was accepted: the person's device wants a method that radius.eap in gateway.yaml hasn't, doesn't trust the gateway's certificate, has no TLS 1.2 with RFC 7627, or broke the protocol"
+	case eapCrowded:
+		return "too many EAP sessions of this station, or of this User-Name, are open at the client: a device begins them and never goes on, or somebody floods"
 	case eapBusy:
 		return "there are too many EAP sessions of other clients"
 	default:

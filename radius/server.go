@@ -31,7 +31,9 @@
 //   - The methods that gear tries one after the other with one wrong code are one
 //     failure (burst.go).
 //   - What a client, or one user at it, asks too often is dropped before the gate
-//     (limit.go): no answer costs a guesser his time-out.
+//     (limit.go): no answer costs a guesser his time-out. What waits for a first
+//     factor leaves most workers to the others, and each client some of the rest
+//     (room.go).
 //   - Accounting goes to the log that cmd hands in, and is answered once it is
 //     there, on the same sockets (accounting.go).
 //   - What came from each client is told to the operator (seen.go).
@@ -99,13 +101,16 @@ const (
 type Gate interface {
 	// Verify returns its decision when it is on disk.
 	Verify(ctx context.Context, a verifier.Attempt) (verifier.Result, error)
-	// State says whether the user has a token in service.
-	State(ctx context.Context, realm, user string) (verifier.ServiceState, error)
+	// CanBeVouchedFor says whether another server's word may do for the user. Verify
+	// decides.
+	CanBeVouchedFor(ctx context.Context, realm, user string) (bool, error)
 	// CodeDigits is how many digits the user's codes have; the same of every user
 	// who has none or doesn't exist.
 	CodeDigits(ctx context.Context, realm, user string) (int, error)
 	// CheckPIN says whether it is the user's PIN, and counts nothing: Verify does.
-	CheckPIN(ctx context.Context, realm, user, pin string) (verifier.FactorVerdict, error)
+	CheckPIN(ctx context.Context, realm, user, pin string) (verifier.FirstFactor, error)
+	// NoteFirstFactor is told of a first factor whose code is asked for next.
+	NoteFirstFactor(ctx context.Context, a verifier.Attempt) error
 	// ChoosePIN sets the first PIN of a user, by the ticket that an accepted code
 	// has given. The error is a *verifier.Refusal if the PIN isn't allowed.
 	ChoosePIN(ctx context.Context, a verifier.Attempt, ticket verifier.PINTicket, pin string) (verifier.Result, error)
@@ -136,9 +141,11 @@ type Server struct {
 	cache    *replyCache
 	accounts *replyCache // of Accounting-Requests, so that they push out none of the others
 	bursts   *bursts
-	users    *userLimits
+	users    *userLimits // of what the gate is asked
+	checks   *userLimits // of passwords that others check
 	answered *answeredStates
-	waiting  chan struct{} // has an element for each request that waits for a first factor
+	waiting  *room // for a directory or another server
+	hashing  *room // for a PIN's hash
 	eap      *eapSessions
 	notices  *notices
 	conns    *connections
@@ -224,9 +231,11 @@ func (s *Server) start() {
 	s.cache = newReplyCache(s.Now)
 	s.accounts = newReplyCache(s.Now)
 	s.bursts = newBursts(s.Now)
-	s.users = newUserLimits(s.Now)
+	s.users = newUserLimits(s.Now, userBurst, userEvery)
+	s.checks = newUserLimits(s.Now, passwordBurst, passwordEvery)
 	s.answered = newAnsweredStates(s.Now)
-	s.waiting = make(chan struct{}, maxWaiting)
+	s.waiting = newRoom(maxWaiting, maxClientWaiting)
+	s.hashing = newRoom(maxHashing, maxClientHashing)
 	s.unknown.begin(s.Now())
 	s.eap = newEAPSessions(s.Now, s.Metrics)
 	s.notices = newNotices(s.Now)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +13,7 @@ import (
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 
+	"otpgate/radius/upstream"
 	"otpgate/verifier"
 )
 
@@ -191,13 +191,31 @@ func TestLostChallengeIsResent(t *testing.T) {
 // change meanwhile.
 func TestStateOfAnotherServerThatIsGone(t *testing.T) {
 	inBubble(t, func(h *harness) {
-		c := h.as("vpn", ModeChallenge, FirstFactor{})
-		state, err := h.seal(c, &progress{who: subject{realm: "staff", user: "hanako"}, stage: stageUpstream})
-		if err != nil {
-			t.Fatal(err)
+		old := FirstFactor{Name: "old", Upstream: &fakeUpstream{answer: func(upstream.Question) (upstream.Answer, error) {
+			return upstream.Answer{Kind: upstream.Challenge, Message: "?", State: []byte("s")}, nil
+		}}}
+		h.as("vpn", ModeChallenge, old)
+		state := h.asks("x", nil, "?")
+		renamed, migrating := old, old
+		renamed.Name, migrating.Migrating = "new", true
+		for i, changed := range []struct {
+			mode Mode
+			f    FirstFactor
+		}{
+			{ModeChallenge, FirstFactor{}},
+			{ModeChallenge, FirstFactor{PIN: true}},
+			{ModeChallenge, FirstFactor{Name: "old", Directory: &fakeDirectory{}}},
+			{ModeChallenge, renamed},
+			{ModeChallenge, migrating},
+			{ModePasswordOTP, old},
+		} {
+			h.as("vpn", changed.mode, changed.f)
+			h.answers("x", state, codec.CodeAccessReject)
+			h.wantRefused("vpn", stateForeign, float64(i+1))
 		}
-		h.answers("x", state, codec.CodeAccessReject)
-		h.wantRefused("vpn", stateForeign, 1)
+		h.wantCalls(0)
+		h.as("vpn", ModeChallenge, old)
+		h.asks("x", state, "?")
 	})
 }
 
@@ -205,9 +223,9 @@ func TestStateKeepsAll(t *testing.T) {
 	want := state{
 		progress{
 			stage:    stageUpstream,
-			factor:   verifier.FirstFactor{Kind: verifier.FactorRADIUS, Verdict: verifier.FactorRight, Vouches: true},
-			upstream: []byte("upstream"), class: [][]byte{[]byte("a"), []byte("bc")},
-			ticket: verifier.PINTicket{7, 8, 9}, pin: Secret("4711"), mistakes: 2,
+			factor:   verifier.FirstFactor{Kind: verifier.FactorRADIUS, Verdict: verifier.FactorRight, Vouches: true, PIN: rightMark},
+			upstream: []byte("upstream"),
+			ticket:   verifier.PINTicket{7, 8, 9}, pin: Secret("4711"), mistakes: 2,
 		},
 		time.UnixMilli(1_800_000_000_123),
 		[ownerLength]byte{1, 2, 3},
@@ -220,7 +238,7 @@ func TestStateKeepsAll(t *testing.T) {
 	if !ok || !got.equal(want) {
 		t.Errorf("%t, %+v, want %+v", ok, got, want)
 	}
-	for _, bad := range [][]byte{nil, b[:stateLength-1], append(bytes.Clone(b), 0), with(b, 0, 2), with(b, 1, 0), with(b, 1, 99), with(b, 2, 99), with(b, 46, 255)} {
+	for _, bad := range [][]byte{nil, b[:stateLength-1], append(bytes.Clone(b), 0), with(b, 0, 1), with(b, 1, 0), with(b, 1, 99), with(b, 2, 99), with(b, 54, 255)} {
 		if _, ok := decodeState(bad); ok {
 			t.Errorf("decoded % x", bad)
 		}
@@ -236,7 +254,7 @@ func with(b []byte, at int, octet byte) []byte {
 
 func (st *state) equal(other state) bool {
 	return st.stage == other.stage && st.factor == other.factor && bytes.Equal(st.upstream, other.upstream) &&
-		slices.EqualFunc(st.class, other.class, bytes.Equal) && st.ticket == other.ticket && bytes.Equal(st.pin, other.pin) &&
+		st.ticket == other.ticket && bytes.Equal(st.pin, other.pin) &&
 		st.mistakes == other.mistakes && st.expires.Equal(other.expires) && st.owner == other.owner
 }
 
@@ -267,7 +285,7 @@ func TestAnsweredStatesAreBounded(t *testing.T) {
 func FuzzState(f *testing.F) {
 	who := subject{realm: "staff", user: "hanako"}
 	good := state{progress{stage: stageCode, factor: verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorRight}}, time.Now().Add(time.Hour), [ownerLength]byte{}}
-	full := state{progress{stage: stagePINAgain, pin: Secret(strings.Repeat("1", 12)), class: [][]byte{nil, []byte("x")}, upstream: make([]byte, 80)}, time.Now(), [ownerLength]byte{}}
+	full := state{progress{stage: stagePINAgain, pin: Secret(strings.Repeat("1", 12)), upstream: make([]byte, 80)}, time.Now(), [ownerLength]byte{}}
 	for _, st := range []state{good, full} {
 		b, err := st.encode()
 		if err != nil {

@@ -18,6 +18,8 @@ type Attempt struct {
 	// FirstFactor is what became of a PIN or password that the door asked for
 	// besides; zero if it asked for none.
 	FirstFactor FirstFactor
+	// FactorNoted says that NoteFirstFactor was told of it.
+	FactorNoted bool
 
 	Door   string // "radius", "oidc": for the audit log
 	Client string // the NAS or relying party, by its name in gateway.yaml

@@ -1,8 +1,12 @@
 package verifier
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"otpgate/internal/store"
 )
 
 // FirstFactor is what became of what a door asked for besides the code. The
@@ -16,6 +20,8 @@ type FirstFactor struct {
 	// accepted the person by its own means: who has no token here yet passes by
 	// that alone, and Attempt.Match isn't called. Kind must be FactorRADIUS.
 	Vouches bool
+	// PIN tells which PIN was right; see CheckPIN. Zero for all else.
+	PIN PINMark
 }
 
 // FactorKind is what a first factor was checked against. Its value stands in the
@@ -116,8 +122,10 @@ func (d *deciding) pinObstacle() string {
 		return ""
 	case !d.pin.found:
 		return "the PIN was cleared meanwhile"
-	case d.pin.state.Row.locked():
-		return "the PIN was right, but it is locked since " + stamp(d.pin.state.Row.LockedAt)
+	case d.pin.record.mark() != f.PIN:
+		return "another PIN was set meanwhile"
+	case d.pin.state.lockedAt() != 0:
+		return "the PIN was right, but it is locked since " + stamp(d.pin.state.lockedAt())
 	}
 	return ""
 }
@@ -126,21 +134,25 @@ func (d *deciding) pinObstacle() string {
 // there is no PIN, nothing can be guessed, and where it is locked, nothing is
 // learnt.
 func (d *deciding) countPIN() (reason string, err error) {
-	row := &d.pin.state.Row
+	state := &d.pin.state
 	switch {
 	case !d.pin.found && d.seen.userExists:
 		return "; the user has no PIN", nil
 	case !d.pin.found:
 		return "", nil
-	case row.locked():
-		return "; the PIN is locked since " + stamp(row.LockedAt), nil
+	case state.lockedAt() != 0:
+		return "; the PIN is locked since " + stamp(state.lockedAt()), nil
 	}
-	*row = row.fail(d.realm.Lockout, d.now)
-	reason = fmt.Sprintf(", %d of %d in a row", row.Failures, d.realm.Lockout.Consecutive)
-	if row.locked() {
+	state.Row = state.Row.fail(d.realm.Lockout, d.now)
+	state.LongRun = state.LongRun.fail(d.realm.Lockout.LongRun, d.now)
+	reason = fmt.Sprintf(", %d of %d in a row", state.Row.Failures, d.realm.Lockout.Consecutive)
+	switch {
+	case state.LongRun.LockedAt != 0:
+		reason += fmt.Sprintf("; %d wrong PINs within %d weeks: the PIN is locked now, and only a clerk opens it", d.realm.Lockout.LongRun, longRunWeeks)
+	case state.Row.locked():
 		reason += "; the PIN is locked now"
 	}
-	return reason, d.putPINState(d.pin.state)
+	return reason, d.putPINState(*state)
 }
 
 // refuseFactor is the refusal of a try that doesn't come to its code. What else
@@ -155,19 +167,17 @@ func (d *deciding) refuseFactor(reason string) (decision, error) {
 	}
 	out := decision{Result: Result{Outcome: WrongFirstFactor, At: d.now}, reason: reason}
 	var err error
-	// People mistype passwords far more often than codes, and directories have
-	// alarms of their own.
-	if d.attempt.FirstFactor.Kind == FactorPIN || outcome == NoUser || outcome == NoToken {
-		out.alarm, err = d.countInRealm()
-		return out, err
+	if d.attempt.FactorNoted { // and counted: see NoteFirstFactor
+		return out, d.countUnchanged()
 	}
-	return out, d.countUnchanged()
+	out.alarm, err = d.countInRealm()
+	return out, err
 }
 
 // vouchIn accepts, by another server's word, who has no token here that could
 // show a code.
 func (d *deciding) vouchIn() (decision, error) {
-	obstacle, err := d.vouchObstacle()
+	obstacle, err := vouchObstacle(d.tx, d.realm, d.attempt.User, d.now)
 	if err != nil {
 		return decision{}, err
 	}
@@ -181,25 +191,45 @@ func (d *deciding) vouchIn() (decision, error) {
 	return out, d.countUnchanged()
 }
 
-// vouchObstacle says why nobody can vouch for the user any more; "" if somebody
-// can. The user's service state alone would not do: a new token that is on its way
-// hides a lost one.
-func (d *deciding) vouchObstacle() (string, error) {
-	if CheckUserName(d.attempt.User) != nil {
+// CanBeVouchedFor reports whether another server's word may do for a user, so that
+// a door knows what to ask it. Verify decides, and anew.
+func (v *Verifier) CanBeVouchedFor(ctx context.Context, realm, user string) (bool, error) {
+	r, ok := v.Realms[realm]
+	if !ok {
+		return false, fmt.Errorf("%w: no realm %q", ErrNoDecision, realm)
+	}
+	obstacle := ""
+	err := v.Records.View(ctx, func(tx store.Reader) (err error) {
+		obstacle, err = vouchObstacle(tx, r, user, v.Now())
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", ErrNoDecision, err)
+	}
+	return obstacle == "", nil
+}
+
+// vouchObstacle says why nobody can vouch for the user; "" if somebody can. Who
+// moves here is known here first: other servers take one person by many names, and
+// by one of them everybody who has a token here would pass without it. The user's
+// service state alone would not do: a new token that is on its way hides a lost one.
+func vouchObstacle(r store.Reader, realm Realm, name string, now time.Time) (string, error) {
+	if CheckUserName(name) != nil {
 		return "nobody can have this name", nil //nolint:nilerr // the door's word for it, not ours
 	}
-	for _, t := range d.seen.tokens {
+	a, err := readAccount(r, realm, name, now)
+	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+		return "who moves here must be added here first (otpgate user add)", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, t := range a.Tokens {
 		if t.State != Assigned && t.State != Issued && t.State != Released {
 			return fmt.Sprintf("token %s is %s here", t.Serial, t.State.words()), nil
 		}
 	}
-	a, err := readAccount(d.tx, d.realm, d.attempt.User, d.now)
-	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
-		return "", nil // no such user: ServiceNone
-	}
 	switch {
-	case err != nil:
-		return "", err
 	case !a.LockedAt.IsZero():
 		return "the user is locked here", nil
 	case a.Service != ServiceNone && a.Service != ServiceApplied && a.Service != ServiceIssued && a.Service != ServiceReleased:
@@ -219,7 +249,7 @@ func (d *deciding) passFactor(out decision) (decision, error) {
 		out.reason += "; first factor: " + string(f.Kind)
 		return out, nil
 	}
-	state := pinState{}
+	state := pinState{LongRun: d.pin.state.LongRun} // which success doesn't reset
 	if f.unset() {
 		state.allow(d.ticket, d.now)
 		out.PINWanted, out.PINTicket = true, d.ticket

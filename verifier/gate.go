@@ -96,14 +96,7 @@ func settle(try func() (decision, error)) (d decision, err error) {
 func (v *Verifier) publish(ctx context.Context, realm Realm, a Attempt, p passage, d decision, now time.Time) error {
 	ctx = context.WithoutCancel(ctx)
 	if d.alarm {
-		v.Metrics.alarms.WithLabelValues(realm.ID).Inc()
-		v.Log.Warn("many wrong codes in one realm: somebody may be guessing across accounts",
-			"realm", realm.ID, "wrong", realm.Lockout.RealmAlarm, "within_minutes", sprayMinutes)
-		err := v.Audit.Append(ctx, audit.Entry{
-			Time: now, Event: "realm.alarm", Realm: realm.ID,
-			Detail: fmt.Sprintf("%d wrong codes in the realm within %d minutes", realm.Lockout.RealmAlarm, sprayMinutes),
-		})
-		if err != nil {
+		if err := v.raiseAlarm(ctx, realm, now); err != nil {
 			return err
 		}
 	}

@@ -409,6 +409,10 @@ func TestMigrating(t *testing.T) {
 	s := factorSite(t, fmt.Sprintf(migratingSite, address, ", require_message_authenticator: false"))
 	s.serve(t)
 	key := employee(t, s.client(), "taro")
+	s.visitor(t, "127.0.0.2", "jiro").wants([2]string{"755224", "Reject"}) // nobody has said that he moves
+	if out, err := s.otpgate("user", "add", "jiro@staff"); err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
 	s.visitor(t, "127.0.0.2", "jiro").wants([2]string{"755224", "Accept"}, [2]string{"755225", "Reject"})
 	s.visitor(t, "127.0.0.2", "taro").wants(
 		[2]string{"755224", "Reject"},
@@ -427,6 +431,9 @@ func TestUpstreamWithoutMessageAuthenticator(t *testing.T) {
 	startOldServer(t, address)
 	s := factorSite(t, fmt.Sprintf(migratingSite, address, ", timeout: 0.5s"))
 	s.serve(t)
+	if out, err := s.otpgate("user", "add", "jiro@staff"); err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
 	s.visitor(t, "127.0.0.2", "jiro").wants([2]string{"755224", "none"})
 	if log := s.logged(t); !strings.Contains(log, "require_message_authenticator: false in its entry under radius.first_factors") {
 		t.Errorf("the log doesn't say what to do:\n%s", log)
