@@ -97,7 +97,7 @@ func (s *Server) eapSession(r *request, message []byte) (*eapSession, subject, e
 	}
 	states := r.count(rfc2865.State_Type)
 	if len(message) == 0 && states == 0 { // EAP-Start: nobody has said who it is
-		e, err := s.eap.begin(r.client, s.EAP.NewSession(s.firstPrompt(r.client)))
+		e, err := s.eap.begin(r.client, r.station(), "", s.EAP.NewSession(s.firstPrompt(r.client)))
 		return e, subject{}, err
 	}
 	outer, err := s.subject(r)
@@ -110,10 +110,7 @@ func (s *Server) eapSession(r *request, message []byte) (*eapSession, subject, e
 		e, err := s.eap.take(r.packet.Get(rfc2865.State_Type), r.client, outer.sent)
 		return e, outer, err
 	}
-	e, err := s.eap.begin(r.client, s.EAP.NewSession(s.firstPrompt(r.client)))
-	if err == nil {
-		e.user = outer.sent
-	}
+	e, err := s.eap.begin(r.client, r.station(), outer.sent, s.EAP.NewSession(s.firstPrompt(r.client)))
 	return e, outer, err
 }
 

@@ -246,6 +246,10 @@ func Failed(b []byte) []byte {
 	return packet{code: codeFailure, identifier: lastIdentifier(b)}.encode()
 }
 
+// Committed reports whether the peer has gone further than to say who it is: a
+// method is under way.
+func (s *Session) Committed() bool { return s.talk.committed }
+
 // Close frees what the session holds.
 func (s *Session) Close() { s.talk.close() }
 
