@@ -21,11 +21,12 @@ const maxWaiting = workers / 2
 // FirstFactor is what a client's people show besides the code. At most one of its
 // kinds is set; none: nothing.
 type FirstFactor struct {
+	Name      string // in gateway.yaml, for the audit log; empty: its kind says it
 	PIN       bool
 	Directory Directory
 	Upstream  Upstream
-	// Migrating, with Upstream, lets people who have no token in service here pass
-	// by the other server's answer alone.
+	// Migrating, with Upstream, lets people who have never had a token in service
+	// here pass by the other server's answer alone.
 	Migrating bool
 }
 

@@ -128,11 +128,11 @@ func (c *client) takesCodeAtOnce(p *proof) bool {
 func (s *Server) first(ctx context.Context, r *request, at *progress, p *proof) (verdict, error) {
 	c := r.client
 	if c.FirstFactor.Migrating && p.isTyped {
-		alone, err := s.withoutToken(ctx, at.who)
+		may, err := s.Gate.MayBeVouchedFor(ctx, at.who.realm, at.who.user)
 		if err != nil {
-			return verdict{}, err
+			return verdict{}, fmt.Errorf("%w: %w", noDecision, err)
 		}
-		if alone {
+		if may {
 			at.factor.Vouches = true
 			return s.askUpstream(ctx, r, at, p, p.typed, nil)
 		}
@@ -150,21 +150,6 @@ func (s *Server) first(ctx context.Context, r *request, at *progress, p *proof) 
 	return s.passwordAndCode(ctx, r, at, p)
 }
 
-// withoutToken reports whether the user has no token in service here, and so
-// passes by the other server's answer alone. It is the gate that decides.
-func (s *Server) withoutToken(ctx context.Context, who subject) (bool, error) {
-	state, err := s.Gate.State(ctx, who.realm, who.user)
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", noDecision, err)
-	}
-	switch state {
-	case verifier.ServiceNone, verifier.ServiceApplied, verifier.ServiceIssued, verifier.ServiceReleased:
-		return true, nil
-	default:
-		return false, nil
-	}
-}
-
 // ask puts a question, and what comes next is its answer. A code may be seen while
 // it is typed: it is used up by the time that somebody who looks over a shoulder
 // could try it.
@@ -179,11 +164,15 @@ func (r *request) attempt(at *progress, match verifier.Match) verifier.Attempt {
 	if at.factor.Kind != "" && (at.factor.Verdict == verifier.FactorWrong || at.factor.Vouches) {
 		match = verifier.Typed("")
 	}
+	factor := at.factor
+	if factor.Kind != "" {
+		factor.Name = r.client.FirstFactor.Name
+	}
 	return verifier.Attempt{
 		Realm:       at.who.realm,
 		User:        at.who.user,
 		Match:       match,
-		FirstFactor: at.factor,
+		FirstFactor: factor,
 		Door:        door,
 		Client:      r.client.Name,
 		From:        r.station(),

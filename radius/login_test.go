@@ -515,7 +515,7 @@ func TestMigrating(t *testing.T) {
 			inBubble(t, func(h *harness) {
 				u := &fakeUpstream{}
 				h.as("vpn", mode, FirstFactor{Upstream: u, Migrating: true})
-				h.gate.state = verifier.ServiceIssued
+				h.gate.moved = false
 				got := h.types(rightPassword, nil, codec.CodeAccessAccept)
 				if string(got.Get(rfc2865.Class_Type)) != "class of the other" {
 					t.Errorf("Class %q", got.Get(rfc2865.Class_Type))
@@ -532,12 +532,10 @@ func TestMigrating(t *testing.T) {
 					t.Errorf("the gate heard of %+v", f)
 				}
 				asked := len(u.questions)
-				for _, state := range []verifier.ServiceState{verifier.ServiceInService, verifier.ServiceLocked, verifier.ServiceSuspended, verifier.ServiceCardFallback} {
-					h.gate.state = state
-					if mode == ModeChallenge {
-						h.asks(rightPassword, nil, askCode) // its code is wanted too
-						continue
-					}
+				h.gate.moved = true
+				if mode == ModeChallenge {
+					h.asks(rightPassword, nil, askCode) // its code is wanted too
+				} else {
 					h.types(rightPassword, nil, codec.CodeAccessReject)
 				}
 				for _, a := range h.gate.attempts[2:] {
@@ -559,10 +557,10 @@ func TestMigrating(t *testing.T) {
 			return upstream.Answer{Kind: upstream.Accept}, nil
 		}}
 		h.as("vpn", ModeOTP, FirstFactor{Upstream: u, Migrating: true})
-		h.gate.state = verifier.ServiceNone
+		h.gate.moved = false
 		h.answers("x", h.asks("first", nil, "?"), codec.CodeAccessAccept)
 		state := h.asks("first", nil, "?")
-		h.gate.state = verifier.ServiceInService
+		h.gate.moved = true
 		h.answers("x", state, codec.CodeAccessReject)
 	})
 }

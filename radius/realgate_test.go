@@ -106,7 +106,7 @@ func TestRealGate(t *testing.T) {
 		h.types("8094"+code(), nil, codec.CodeAccessReject)
 		h.types("8093"+code(), nil, codec.CodeAccessAccept)
 		want := []string{
-			"accepted", "accepted", "wrong_first_factor", "wrong", "accepted", "replayed", "wrong_first_factor", "accepted",
+			"pin_wanted", "accepted", "wrong_first_factor", "wrong", "accepted", "replayed", "wrong_first_factor", "accepted",
 		}
 		if !slices.Equal(log.outcomes, want) {
 			t.Errorf("the audit log has %q, want %q", log.outcomes, want)

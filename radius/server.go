@@ -99,8 +99,9 @@ const (
 type Gate interface {
 	// Verify returns its decision when it is on disk.
 	Verify(ctx context.Context, a verifier.Attempt) (verifier.Result, error)
-	// State says whether the user has a token in service.
-	State(ctx context.Context, realm, user string) (verifier.ServiceState, error)
+	// MayBeVouchedFor says whether another server's word could let the user in, who
+	// has never had a token in service here. Verify decides.
+	MayBeVouchedFor(ctx context.Context, realm, user string) (bool, error)
 	// CodeDigits is how many digits the user's codes have; the same of every user
 	// who has none or doesn't exist.
 	CodeDigits(ctx context.Context, realm, user string) (int, error)

@@ -12,8 +12,20 @@ import (
 // decision is a Result with what only the audit log may know.
 type decision struct {
 	Result
-	reason string
-	alarm  bool // the realm's count of wrong codes has reached its limit
+	reason  string
+	alarm   bool // the realm's count of wrong codes has reached its limit
+	vouched bool // accepted by another server's word
+}
+
+// recorded is the outcome as the audit log and the metrics have it.
+func (d decision) recorded() Outcome {
+	switch {
+	case d.Outcome == Accepted && d.vouched:
+		return vouched
+	case d.Outcome == Accepted && d.PINWanted:
+		return pinWanted
+	}
+	return d.Outcome
 }
 
 // deciding is one run of the rules of who may pass, inside its transaction. It

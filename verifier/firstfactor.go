@@ -1,8 +1,12 @@
 package verifier
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"otpgate/internal/store"
 )
 
 // FirstFactor is what became of what a door asked for besides the code. The
@@ -11,10 +15,11 @@ import (
 // answers WrongFirstFactor.
 type FirstFactor struct {
 	Kind    FactorKind
+	Name    string // in gateway.yaml, for the audit log; empty: the kind says it
 	Verdict FactorVerdict
 	// Vouches says that another RADIUS server, which is being migrated from,
-	// accepted the person by its own means: who has no token here yet passes by
-	// that alone, and Attempt.Match isn't called. Kind must be FactorRADIUS.
+	// accepted the person by its own means: who MayBeVouchedFor passes by that
+	// alone, and Attempt.Match isn't called. Kind must be FactorRADIUS.
 	Vouches bool
 }
 
@@ -65,6 +70,14 @@ func (f FirstFactor) course() course {
 	return toRefusal
 }
 
+// words is what it was checked against, for the audit log.
+func (f FirstFactor) words() string {
+	if f.Name == "" {
+		return string(f.Kind)
+	}
+	return fmt.Sprintf("%s (%s)", f.Name, f.Kind)
+}
+
 // unset says that the person has yet to choose a PIN.
 func (f FirstFactor) unset() bool { return f.Kind == FactorPIN && f.Verdict == FactorUnset }
 
@@ -90,7 +103,7 @@ func (d *deciding) judgeFactor() (out decision, done bool, err error) {
 		return out, true, err
 	case toRefusal:
 	}
-	reason := "wrong first factor: " + string(f.Kind)
+	reason := "wrong first factor: " + f.words()
 	if f.Kind == FactorPIN {
 		counted, err := d.countPIN()
 		if err != nil {
@@ -129,7 +142,7 @@ func (d *deciding) countPIN() (reason string, err error) {
 	row := &d.pin.state.Row
 	switch {
 	case !d.pin.found && d.seen.userExists:
-		return "; the user has no PIN", nil
+		return "; the user has no PIN yet: the first time the code is typed alone, and a PIN is asked for after it", nil
 	case !d.pin.found:
 		return "", nil
 	case row.locked():
@@ -167,39 +180,62 @@ func (d *deciding) refuseFactor(reason string) (decision, error) {
 // vouchIn accepts, by another server's word, who has no token here that could
 // show a code.
 func (d *deciding) vouchIn() (decision, error) {
-	obstacle, err := d.vouchObstacle()
+	obstacle, err := vouchObstacle(d.tx, d.realm, d.attempt.User, d.now)
 	if err != nil {
 		return decision{}, err
 	}
 	if obstacle != "" {
-		return d.refuseFactor("another RADIUS server vouches for the user, but " + obstacle)
+		return d.refuseFactor(fmt.Sprintf("another RADIUS server (%s) vouches for the user, but %s", d.attempt.FirstFactor.words(), obstacle))
 	}
 	out := decision{
-		Result: Result{Outcome: Accepted, At: d.now},
-		reason: "without a code: another RADIUS server vouches for the user, who has no token in service here",
+		Result:  Result{Outcome: Accepted, At: d.now},
+		vouched: true,
+		reason: fmt.Sprintf("without a code: another RADIUS server (%s) vouches for the user, who has never had a token in service here",
+			d.attempt.FirstFactor.words()),
 	}
 	return out, d.countUnchanged()
 }
 
+// MayBeVouchedFor says whether another server's word could let the user in without
+// a code: who has never had a token in service here, nor a card in its stead, and
+// isn't locked; also somebody whom the realm doesn't know. Verify decides again.
+func (v *Verifier) MayBeVouchedFor(ctx context.Context, realm, user string) (bool, error) {
+	rl, err := v.realm(realm)
+	if err != nil {
+		return false, err
+	}
+	var obstacle string
+	err = v.Records.View(ctx, func(r store.Reader) (err error) {
+		obstacle, err = vouchObstacle(r, rl, user, v.Now())
+		return err
+	})
+	return err == nil && obstacle == "", err
+}
+
 // vouchObstacle says why nobody can vouch for the user any more; "" if somebody
 // can. The user's service state alone would not do: a new token that is on its way
-// hides a lost one.
-func (d *deciding) vouchObstacle() (string, error) {
-	if CheckUserName(d.attempt.User) != nil {
+// hides a lost one, and who has left has the state of who never began.
+func vouchObstacle(r store.Reader, realm Realm, user string, now time.Time) (string, error) {
+	if CheckUserName(user) != nil {
 		return "nobody can have this name", nil //nolint:nilerr // the door's word for it, not ours
 	}
-	for _, t := range d.seen.tokens {
-		if t.State != Assigned && t.State != Issued && t.State != Released {
-			return fmt.Sprintf("token %s is %s here", t.Serial, t.State.words()), nil
-		}
-	}
-	a, err := readAccount(d.tx, d.realm, d.attempt.User, d.now)
+	a, err := readAccount(r, realm, user, now)
 	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
 		return "", nil // no such user: ServiceNone
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
+	}
+	for _, t := range a.Tokens {
+		waits := t.State == Assigned || t.State == Issued
+		switch served := t.Served || !t.UsedAt.IsZero(); {
+		case t.State == Released && served:
+			return fmt.Sprintf("token %s, which was in service here, is released", t.Serial), nil
+		case !waits && t.State != Released:
+			return fmt.Sprintf("token %s is %s here", t.Serial, t.State.words()), nil
+		}
+	}
+	switch {
 	case !a.LockedAt.IsZero():
 		return "the user is locked here", nil
 	case a.Service != ServiceNone && a.Service != ServiceApplied && a.Service != ServiceIssued && a.Service != ServiceReleased:
@@ -216,7 +252,7 @@ func (d *deciding) passFactor(out decision) (decision, error) {
 		return out, nil
 	}
 	if f.Kind != FactorPIN {
-		out.reason += "; first factor: " + string(f.Kind)
+		out.reason += "; first factor: " + f.words()
 		return out, nil
 	}
 	state := pinState{}

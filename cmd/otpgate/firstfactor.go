@@ -36,7 +36,7 @@ func newFirstFactors(cfg *config.Config, reg prometheus.Registerer, log *slog.Lo
 	}
 	ofDirectories, ofUpstreams := directory.NewMetrics(reg), upstream.NewMetrics(reg)
 	for _, entry := range cfg.Radius.FirstFactors {
-		made := radius.FirstFactor{}
+		made := radius.FirstFactor{Name: entry.Name}
 		var err error
 		switch {
 		case entry.LDAP != nil:
