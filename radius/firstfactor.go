@@ -208,7 +208,7 @@ func (s *Server) askUpstream(ctx context.Context, r *request, at *progress, p *p
 	at.upstream = nil
 	if answer.Kind == upstream.Challenge {
 		if !p.canAsk {
-			return verdict{}, methodNotPossible
+			return verdict{}, p.impossible()
 		}
 		at.stage, at.upstream = stageUpstream, answer.State
 		return verdict{kind: asked, prompt: prompt{passed: answer.Message, echo: answer.Echo}}, at.fitsState()

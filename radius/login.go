@@ -141,7 +141,7 @@ func (s *Server) first(ctx context.Context, r *request, at *progress, p *proof) 
 	case c.takesCodeAtOnce(p):
 		return s.askGate(ctx, r, at, p, p.match)
 	case !p.isTyped, c.Mode == ModeChallenge && !p.canAsk:
-		return verdict{}, methodNotPossible
+		return verdict{}, p.impossible()
 	case c.Mode == ModeChallenge && c.FirstFactor.none():
 		return at.ask(stageCode, promptCode), nil
 	case c.Mode == ModeChallenge:

@@ -296,6 +296,9 @@ func TestMethodThatIsNotPossible(t *testing.T) {
 			h.wantReply(vpn, newPacket(codec.CodeAccessRequest, 1, "a").user("hanako").chap(rightCode, nil).signed(secret), codec.CodeAccessReject)
 			h.wantReply(vpn, newPacket(codec.CodeAccessRequest, 2, "b").user("hanako").msCHAPv2("hanako", rightCode).signed(secret), codec.CodeAccessReject)
 			h.wantRefused("vpn", methodNotPossible, 2)
+			if log := h.logs.String(); !strings.Contains(log, "by CHAP what was typed doesn't arrive") || !strings.Contains(log, `hanako@staff`) {
+				t.Errorf("the log doesn't say what is in the way, and of whom:\n%s", log)
+			}
 			if n := h.Seen().Clients[1].Refused["method_not_possible"]; n != 2 {
 				t.Errorf("%d refusals seen, want 2", n)
 			}

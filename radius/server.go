@@ -146,10 +146,11 @@ type Server struct {
 	ctx      context.Context //nolint:containedctx // The parent of every call to the gate; ends when Shutdown runs out of time.
 	cancel   context.CancelFunc
 
-	unknown   strangers
-	datagrams sync.Pool // of *datagram
-	readers   sync.WaitGroup
-	workers   sync.WaitGroup
+	unknown    strangers
+	turnedAway turnedAway
+	datagrams  sync.Pool // of *datagram
+	readers    sync.WaitGroup
+	workers    sync.WaitGroup
 }
 
 // Shutdown stops reading, waits until what was read is answered, and closes the

@@ -127,7 +127,7 @@ func (v *Verifier) try(ctx context.Context, realm Realm, a Attempt, p passage, n
 		ticket = newPINTicket()
 	}
 	err = v.Records.Update(ctx, func(tx store.Txn) (err error) {
-		d, err = (&deciding{tx: tx, realm: realm, attempt: a, passage: p, seen: seen, now: now, ticket: ticket}).decide()
+		d, err = (&deciding{tx: tx, realm: realm, attempt: a, passage: p, seen: seen, now: now, ticket: ticket, realms: v.Realms}).decide()
 		if err == nil && d.Outcome == Accepted {
 			d.Groups, err = groupsOf(tx, a.Realm, a.User)
 		}
