@@ -17,6 +17,7 @@ const (
 const (
 	modeOTP         = "otp"
 	modePasswordOTP = "password+otp"
+	modeChallenge   = "challenge"
 )
 
 // checkFirstFactors reads the files of radius.first_factors.
@@ -168,10 +169,23 @@ func checkMode(c *Config, d *decoder, client *RadiusClient, at string) {
 	switch {
 	case name == "" || client.Mode == "": // which have a fault
 	case !known:
-		d.fault(path, "there is no %s: it must be none, pin, or the name of one of radius.first_factors", quote(name))
+		d.fault(path, "there is no %s: it must be %s", quote(name), alternatives(c.Radius.factorNames()))
 	case client.Mode == modeOTP && name != noFactor && !migrating:
 		d.fault(path, "%s is never asked for in mode otp: take mode password+otp or challenge, or leave it out", name)
 	case client.Mode == modePasswordOTP && name == noFactor:
 		d.fault(at+".mode", "password+otp needs a first_factor: pin, or the name of one of radius.first_factors")
+	case client.Mode == modeChallenge && !d.has(path): // which would be taken for a second factor, and be none
+		d.fault(at+".mode", "challenge without a first_factor takes any password: say first_factor: pin, or the name of one of radius.first_factors; first_factor: none if the code alone is meant")
 	}
+}
+
+// factorNames is what a client's first_factor can be.
+func (r *Radius) factorNames() []string {
+	names := []string{noFactor, pinFactor}
+	for _, f := range r.FirstFactors {
+		if f.Name != "" {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }

@@ -391,9 +391,12 @@ type RadiusFactor struct {
 	// after 3 s. Default: 2.5s.
 	Timeout time.Duration `yaml:"timeout" jsonschema:"minimum=0.2s,maximum=3s,default=2.5s"`
 
-	// Whether people who are known here (otpgate user add), but have no token in
-	// service, pass by that server's answer alone: for the time in which they move
-	// here one by one. Each such log-in stands in the audit log. Default: false.
+	// Whether people who are known here (otpgate user add), and have no token yet, or
+	// one that was only assigned or issued, pass by that server's answer alone: for
+	// the time in which they move here one by one. Once somebody has had a token in
+	// service, its loss, lock, suspension or release ends it. Whoever leaves must be
+	// closed at the old server as well. Each such log-in stands in the audit log as
+	// vouched. Default: false.
 	Migrating bool `yaml:"migrating" jsonschema:"default=false"`
 
 	// Whether a reply without Message-Authenticator is dropped. false only for an
@@ -476,7 +479,8 @@ type RadiusClient struct {
 	// What people show besides the code. none; pin: a PIN of the gateway's own,
 	// which a clerk sets (otpgate user pin), or the person at the first log-in; or
 	// the name of one of radius.first_factors. With mode otp it is none, or a
-	// radius one that is migrating. Default: none.
+	// radius one that is migrating; with mode challenge it must be written. Default:
+	// none.
 	FirstFactor string `yaml:"first_factor" jsonschema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64,default=none" must:"be none, pin, or the name of one of radius.first_factors"`
 
 	// Where the code stands in mode password+otp. last: behind the password; first:

@@ -337,7 +337,7 @@ func TestEAPRefused(t *testing.T) {
 		}
 		p = h.eapPeer(vpn, "hanako").begin()
 		p.send("\x03\x0d", codec.CodeAccessReject) // wants EAP-TLS
-		if h.refused("vpn", eapFailed) != 1 {
+		if h.refused("vpn", eapMethodUnwanted) != 1 || h.refused("vpn", eapFailed) != 0 {
 			t.Error("not refused for what it was")
 		}
 		h.wantCalls(0)
@@ -475,8 +475,8 @@ func TestEAPUntrusted(t *testing.T) {
 	if n := gate.calls(); n != 0 {
 		t.Errorf("the gate was asked %d times", n)
 	}
-	if n := testutil.ToFloat64(s.Metrics.rejects.WithLabelValues("wlan", string(eapFailed))); n != 2 {
-		t.Errorf("%v are counted as failed", n)
+	if n := testutil.ToFloat64(s.Metrics.rejects.WithLabelValues("wlan", string(eapCertificateRefused))); n != 2 {
+		t.Errorf("%v are counted as refusals of the certificate", n)
 	}
 }
 

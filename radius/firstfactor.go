@@ -17,12 +17,12 @@ import (
 // FirstFactor is what a client's people show besides the code. At most one of its
 // kinds is set; none: nothing.
 type FirstFactor struct {
-	Name      string // of the directory or other server, in gateway.yaml
+	Name      string // in gateway.yaml, also for the audit log; empty: its kind says it
 	PIN       bool
 	Directory Directory
 	Upstream  Upstream
-	// Migrating, with Upstream, lets people who are known here, but have no token in
-	// service, pass by the other server's answer alone.
+	// Migrating, with Upstream, lets people who are known here, and have never had a
+	// token in service, pass by the other server's answer alone.
 	Migrating bool
 }
 
@@ -233,7 +233,7 @@ func (s *Server) askUpstream(ctx context.Context, r *request, at *progress, p *p
 	at.factor.Kind, at.upstream = verifier.FactorRADIUS, nil
 	if answer.Kind == upstream.Challenge {
 		if !p.canAsk {
-			return verdict{}, methodNotPossible
+			return verdict{}, p.impossible()
 		}
 		at.stage, at.upstream = stageUpstream, answer.State
 		return verdict{kind: asked, prompt: prompt{passed: answer.Message, echo: answer.Echo}}, at.fitsState()

@@ -61,7 +61,7 @@ func testClients(t testing.TB) *Clients {
 type fakeGate struct {
 	verify func(context.Context, verifier.Attempt) (verifier.Result, error)
 	// What it knows of everybody.
-	state  verifier.ServiceState
+	moved  bool // the user has had a token in service: nobody vouches any more
 	digits int
 	pin    string // "": yet to be chosen
 
@@ -73,8 +73,8 @@ type fakeGate struct {
 	chosen   []string // PINs
 }
 
-func (g *fakeGate) CanBeVouchedFor(context.Context, string, string) (bool, error) {
-	return g.state == verifier.ServiceIssued || g.state == verifier.ServiceNone, nil
+func (g *fakeGate) MayBeVouchedFor(context.Context, string, string) (bool, error) {
+	return !g.moved, nil
 }
 
 func (g *fakeGate) NoteFirstFactor(_ context.Context, a verifier.Attempt) error {
@@ -124,7 +124,7 @@ func (g *fakeGate) Verify(ctx context.Context, a verifier.Attempt) (verifier.Res
 	switch f := a.FirstFactor; {
 	case f.Kind != "" && f.Verdict == verifier.FactorWrong:
 		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
-	case f.Vouches && g.state == verifier.ServiceInService:
+	case f.Vouches && g.moved:
 		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
 	case f.Verdict == verifier.FactorUnset && a.Match(rightCode):
 		return verifier.Result{Outcome: verifier.Accepted, PINWanted: true, PINTicket: rightTicket}, nil
@@ -143,7 +143,7 @@ func (g *fakeGate) calls() int {
 }
 
 func newFakeGate() *fakeGate {
-	return &fakeGate{state: verifier.ServiceInService, digits: len(rightCode), pin: rightPIN}
+	return &fakeGate{moved: true, digits: len(rightCode), pin: rightPIN}
 }
 
 const (

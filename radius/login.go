@@ -128,11 +128,11 @@ func (c *client) takesCodeAtOnce(p *proof) bool {
 func (s *Server) first(ctx context.Context, r *request, at *progress, p *proof) (verdict, error) {
 	c := r.client
 	if c.FirstFactor.Migrating && p.isTyped {
-		alone, err := s.Gate.CanBeVouchedFor(ctx, at.who.realm, at.who.user)
+		may, err := s.Gate.MayBeVouchedFor(ctx, at.who.realm, at.who.user)
 		if err != nil {
 			return verdict{}, fmt.Errorf("%w: %w", noDecision, err)
 		}
-		if alone {
+		if may {
 			at.factor.Vouches = true
 			return s.askUpstream(ctx, r, at, p, p.typed, nil)
 		}
@@ -141,7 +141,7 @@ func (s *Server) first(ctx context.Context, r *request, at *progress, p *proof) 
 	case c.takesCodeAtOnce(p):
 		return s.askGate(ctx, r, at, p, p.match)
 	case !p.isTyped, c.Mode == ModeChallenge && !p.canAsk:
-		return verdict{}, methodNotPossible
+		return verdict{}, p.impossible()
 	case c.Mode == ModeChallenge && c.FirstFactor.none():
 		return at.ask(stageCode, promptCode), nil
 	case c.Mode == ModeChallenge:
@@ -164,11 +164,15 @@ func (r *request) attempt(at *progress, match verifier.Match) verifier.Attempt {
 	if at.factor.Kind != "" && (at.factor.Verdict == verifier.FactorWrong || at.factor.Vouches) {
 		match = verifier.Typed("")
 	}
+	factor := at.factor
+	if factor.Kind != "" {
+		factor.Name = r.client.FirstFactor.Name
+	}
 	return verifier.Attempt{
 		Realm:       at.who.realm,
 		User:        at.who.user,
 		Match:       match,
-		FirstFactor: at.factor,
+		FirstFactor: factor,
 		FactorNoted: at.stage == stageCode && at.factor.Kind != "",
 		Door:        door,
 		Client:      r.client.Name,

@@ -304,6 +304,9 @@ func TestMethodThatIsNotPossible(t *testing.T) {
 			h.wantReply(vpn, newPacket(codec.CodeAccessRequest, 1, "a").user("hanako").chap(rightCode, nil).signed(secret), codec.CodeAccessReject)
 			h.wantReply(vpn, newPacket(codec.CodeAccessRequest, 2, "b").user("hanako").msCHAPv2("hanako", rightCode).signed(secret), codec.CodeAccessReject)
 			h.wantRefused("vpn", methodNotPossible, 2)
+			if log := h.logs.String(); !strings.Contains(log, "by CHAP what was typed doesn't arrive") || !strings.Contains(log, `hanako@staff`) {
+				t.Errorf("the log doesn't say what is in the way, and of whom:\n%s", log)
+			}
 			if n := h.Seen().Clients[1].Refused["method_not_possible"]; n != 2 {
 				t.Errorf("%d refusals seen, want 2", n)
 			}
@@ -513,7 +516,7 @@ func TestMigrating(t *testing.T) {
 			inBubble(t, func(h *harness) {
 				u := &fakeUpstream{}
 				h.as("vpn", mode, FirstFactor{Upstream: u, Migrating: true})
-				h.gate.state = verifier.ServiceIssued
+				h.gate.moved = false
 				got := h.types(rightPassword, nil, codec.CodeAccessAccept)
 				if string(got.Get(rfc2865.Class_Type)) != "class of the other" {
 					t.Errorf("Class %q", got.Get(rfc2865.Class_Type))
@@ -531,12 +534,10 @@ func TestMigrating(t *testing.T) {
 				}
 				asked := len(u.questions)
 				time.Sleep(passwordBurst * passwordEvery)
-				for _, state := range []verifier.ServiceState{verifier.ServiceInService, verifier.ServiceLocked, verifier.ServiceSuspended, verifier.ServiceCardFallback} {
-					h.gate.state = state
-					if mode == ModeChallenge {
-						h.asks(rightPassword, nil, askCode) // its code is wanted too
-						continue
-					}
+				h.gate.moved = true
+				if mode == ModeChallenge {
+					h.asks(rightPassword, nil, askCode) // its code is wanted too
+				} else {
 					h.types(rightPassword, nil, codec.CodeAccessReject)
 				}
 				for _, a := range h.gate.attempts[2:] {
@@ -558,10 +559,10 @@ func TestMigrating(t *testing.T) {
 			return upstream.Answer{Kind: upstream.Accept}, nil
 		}}
 		h.as("vpn", ModeOTP, FirstFactor{Upstream: u, Migrating: true})
-		h.gate.state = verifier.ServiceNone
+		h.gate.moved = false
 		h.answers("x", h.asks("first", nil, "?"), codec.CodeAccessAccept)
 		state := h.asks("first", nil, "?")
-		h.gate.state = verifier.ServiceInService
+		h.gate.moved = true
 		h.answers("x", state, codec.CodeAccessReject)
 	})
 }
@@ -704,7 +705,7 @@ func TestPassedThroughHasRoom(t *testing.T) {
 		h.answering(reply, Realm{})
 		class := bytes.Repeat([]byte("c"), maxText)
 		h.as("vpn", ModeOTP, FirstFactor{Upstream: accepting(class, class), Migrating: true})
-		h.gate.state = verifier.ServiceIssued
+		h.gate.moved = false
 		for proxies, want := range map[int]codec.Code{10: codec.CodeAccessAccept, 11: codec.CodeAccessReject} {
 			p := h.typing("x", nil)
 			for range proxies {
@@ -741,7 +742,7 @@ func TestClassOfTheOtherServer(t *testing.T) {
 	one, long := []byte("one"), bytes.Repeat([]byte("l"), maxText)
 	inBubble(t, func(h *harness) {
 		c := h.as("vpn", ModeOTP, FirstFactor{Upstream: accepting(one, long, long, one), Migrating: true})
-		h.gate.state = verifier.ServiceIssued
+		h.gate.moved = false
 		for range 2 {
 			if got := classes(h.types("x", nil, codec.CodeAccessAccept)); !slices.Equal(got, []string{"one", string(long)}) {
 				t.Errorf("%d are passed on: %q", len(got), got)

@@ -25,7 +25,16 @@ func (s *Server) subject(r *request) (subject, error) {
 	if r.count(rfc2865.UserName_Type) != 1 { // RFC 2865 §5.44: 0-1
 		return subject{}, noUserName
 	}
-	return s.named(r.client, rfc2865.UserName_GetString(&r.packet))
+	return s.namedIn(r, rfc2865.UserName_GetString(&r.packet))
+}
+
+// namedIn is named for a name in a request, which the log then has.
+func (s *Server) namedIn(r *request, name string) (subject, error) {
+	who, err := s.named(r.client, name)
+	if err == nil {
+		r.user = who.user + "@" + who.realm
+	}
+	return who, err
 }
 
 // named returns whom a client means by a name, octet by octet as it was sent.

@@ -106,7 +106,7 @@ func TestRealGate(t *testing.T) {
 		h.types("8094"+code(), nil, codec.CodeAccessReject)
 		h.types("8093"+code(), nil, codec.CodeAccessAccept)
 		want := []string{
-			"unset", "accepted", "accepted", "wrong", "wrong_first_factor", "right", "wrong",
+			"unset", "pin_wanted", "accepted", "wrong", "wrong_first_factor", "right", "wrong",
 			"right", "accepted", "right", "replayed", "wrong_first_factor", "accepted",
 		}
 		if !slices.Equal(log.outcomes, want) {

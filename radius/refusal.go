@@ -36,6 +36,8 @@ const (
 	pinNotChosen           refusal = "pin_not_chosen"
 	eapSessionUnknown      refusal = "eap_session_unknown"
 	eapSessionForeign      refusal = "eap_session_foreign"
+	eapMethodUnwanted      refusal = "eap_method_unwanted"
+	eapCertificateRefused  refusal = "eap_certificate_refused"
 	eapFailed              refusal = "eap_failed"
 	eapBusy                refusal = "eap_busy"
 	eapCrowded             refusal = "eap_crowded"
@@ -56,7 +58,7 @@ func (r refusal) Error() string {
 	case methodNotSupported:
 		return "method not supported: set the client to PAP, CHAP or MS-CHAPv2, or to EAP if gateway.yaml has radius.eap"
 	case methodNotPossible:
-		return "the client's mode in gateway.yaml needs what was typed, or needs to ask again, and this method can't: set the client to PAP, or its mode to otp"
+		return "the method can't do what the client's mode in gateway.yaml takes"
 	case ambiguousMethod:
 		return "there is more than one password, or more than one method"
 	case chapMislengthed:
@@ -99,8 +101,12 @@ func (r refusal) ofDialogue() string {
 		return "it goes on with an EAP session that isn't there: it took too long, too many of the client's are open, or another server began it"
 	case eapSessionForeign:
 		return "it goes on with an EAP session of another client or user"
+	case eapMethodUnwanted:
+		return "the person's device wants none of the EAP methods that are offered: set it to one of radius.eap's methods in gateway.yaml, or add its own there"
+	case eapCertificateRefused:
+		return "the person's device refused the certificate of radius.eap: put the authority that it comes from, and the name that is in it, into the device's settings; or renew it, if it has expired"
 	case eapFailed:
-		return "EAP failed before a code was shown, or after it was accepted: the person's device wants a method that radius.eap in gateway.yaml hasn't, doesn't trust the gateway's certificate, has no TLS 1.2 with RFC 7627, or broke the protocol"
+		return "EAP failed before a code was shown, or after it was accepted: the person's device broke off, broke the protocol, or has no TLS 1.2 with RFC 7627; update it, check its inner method, or set it to another method"
 	case eapCrowded:
 		return "too many EAP sessions of this station, or of this User-Name, are open at the client: a device begins them and never goes on, or somebody floods"
 	case eapBusy:
@@ -119,7 +125,7 @@ func (s *Server) logRefusal(d *datagram, err error) {
 	s.Metrics.refusedFor(d.client.Name, why)
 	if suppressed, ok := s.notices.allow(d.client.Name, string(why)); ok {
 		s.Log.LogAttrs(s.ctx, slog.LevelInfo, "RADIUS: rejected by the door: "+err.Error(),
-			slog.String("client", d.client.Name), slog.Any("from", d.from),
+			slog.String("client", d.client.Name), slog.Any("from", d.from), slog.String("user", d.user),
 			slog.String("reason", string(why)), slog.Int("suppressed", suppressed))
 	}
 }

@@ -101,9 +101,9 @@ const (
 type Gate interface {
 	// Verify returns its decision when it is on disk.
 	Verify(ctx context.Context, a verifier.Attempt) (verifier.Result, error)
-	// CanBeVouchedFor says whether another server's word may do for the user. Verify
-	// decides.
-	CanBeVouchedFor(ctx context.Context, realm, user string) (bool, error)
+	// MayBeVouchedFor says whether another server's word could let the user in, who
+	// is known here and has never had a token in service. Verify decides.
+	MayBeVouchedFor(ctx context.Context, realm, user string) (bool, error)
 	// CodeDigits is how many digits the user's codes have; the same of every user
 	// who has none or doesn't exist.
 	CodeDigits(ctx context.Context, realm, user string) (int, error)
@@ -152,10 +152,11 @@ type Server struct {
 	ctx      context.Context //nolint:containedctx // The parent of every call to the gate; ends when Shutdown runs out of time.
 	cancel   context.CancelFunc
 
-	unknown   strangers
-	datagrams sync.Pool // of *datagram
-	readers   sync.WaitGroup
-	workers   sync.WaitGroup
+	unknown    strangers
+	turnedAway turnedAway
+	datagrams  sync.Pool // of *datagram
+	readers    sync.WaitGroup
+	workers    sync.WaitGroup
 }
 
 // Shutdown stops reading, waits until what was read is answered, and closes the

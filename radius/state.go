@@ -109,7 +109,7 @@ func (s *Server) reopen(r *request, who subject, p *proof) (*progress, error) {
 		return nil, stateAmbiguous
 	}
 	if !p.isTyped {
-		return nil, methodNotPossible
+		return nil, p.impossible()
 	}
 	sealed := r.packet.Get(rfc2865.State_Type)
 	at, err := s.unseal(sealed, r.client, who)

@@ -19,6 +19,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -506,6 +507,10 @@ func TestWhoMayConnect(t *testing.T) {
 				synctest.Wait()
 				if n := testutil.ToFloat64(h.Metrics.refused.WithLabelValues(string(try.why))); n != 1 || !strings.Contains(h.logs.String(), try.logged) {
 					t.Errorf("refused for %s: %v, want 1 and a line with %q; log:\n%s", try.why, n, try.logged, h.logs)
+				}
+				want := []SeenRefused{{Reason: string(try.why), Connections: 1, From: try.from.Addr(), Last: h.Now()}}
+				if got := h.Seen().Refused; !slices.Equal(got, want) {
+					t.Errorf("the operator sees %+v, want %+v", got, want)
 				}
 				h.wantCalls(0)
 			})

@@ -75,6 +75,13 @@ const (
 	WrongFirstFactor Outcome = "wrong_first_factor"
 )
 
+// What Accepted is called in the audit log and the metrics, where it wasn't a code
+// alone that let somebody in, or nobody is in yet.
+const (
+	vouched   Outcome = "vouched"    // by another server's word, without a code
+	pinWanted Outcome = "pin_wanted" // the code was right; see Result.PINWanted
+)
+
 // Result is the gate's answer to one Attempt. It is on disk when the door gets
 // it.
 type Result struct {

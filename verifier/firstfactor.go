@@ -15,10 +15,11 @@ import (
 // answers WrongFirstFactor.
 type FirstFactor struct {
 	Kind    FactorKind
+	Name    string // in gateway.yaml, for the audit log; empty: the kind says it
 	Verdict FactorVerdict
 	// Vouches says that another RADIUS server, which is being migrated from,
-	// accepted the person by its own means: who has no token here yet passes by
-	// that alone, and Attempt.Match isn't called. Kind must be FactorRADIUS.
+	// accepted the person by its own means: who MayBeVouchedFor passes by that
+	// alone, and Attempt.Match isn't called. Kind must be FactorRADIUS.
 	Vouches bool
 	// PIN tells which PIN was right; see CheckPIN. Zero for all else.
 	PIN PINMark
@@ -71,6 +72,14 @@ func (f FirstFactor) course() course {
 	return toRefusal
 }
 
+// words is what it was checked against, for the audit log.
+func (f FirstFactor) words() string {
+	if f.Name == "" {
+		return string(f.Kind)
+	}
+	return fmt.Sprintf("%s (%s)", f.Name, f.Kind)
+}
+
 // unset says that the person has yet to choose a PIN.
 func (f FirstFactor) unset() bool { return f.Kind == FactorPIN && f.Verdict == FactorUnset }
 
@@ -96,7 +105,7 @@ func (d *deciding) judgeFactor() (out decision, done bool, err error) {
 		return out, true, err
 	case toRefusal:
 	}
-	reason := "wrong first factor: " + string(f.Kind)
+	reason := "wrong first factor: " + f.words()
 	if f.Kind == FactorPIN {
 		counted, err := d.countPIN()
 		if err != nil {
@@ -137,7 +146,7 @@ func (d *deciding) countPIN() (reason string, err error) {
 	state := &d.pin.state
 	switch {
 	case !d.pin.found && d.seen.userExists:
-		return "; the user has no PIN", nil
+		return "; the user has no PIN yet: the first time the code is typed alone, and a PIN is asked for after it", nil
 	case !d.pin.found:
 		return "", nil
 	case state.lockedAt() != 0:
@@ -182,42 +191,43 @@ func (d *deciding) vouchIn() (decision, error) {
 		return decision{}, err
 	}
 	if obstacle != "" {
-		return d.refuseFactor("another RADIUS server vouches for the user, but " + obstacle)
+		return d.refuseFactor(fmt.Sprintf("another RADIUS server (%s) vouches for the user, but %s", d.attempt.FirstFactor.words(), obstacle))
 	}
 	out := decision{
-		Result: Result{Outcome: Accepted, At: d.now},
-		reason: "without a code: another RADIUS server vouches for the user, who has no token in service here",
+		Result:  Result{Outcome: Accepted, At: d.now},
+		vouched: true,
+		reason: fmt.Sprintf("without a code: another RADIUS server (%s) vouches for the user, who has never had a token in service here",
+			d.attempt.FirstFactor.words()),
 	}
 	return out, d.countUnchanged()
 }
 
-// CanBeVouchedFor reports whether another server's word may do for a user, so that
-// a door knows what to ask it. Verify decides, and anew.
-func (v *Verifier) CanBeVouchedFor(ctx context.Context, realm, user string) (bool, error) {
-	r, ok := v.Realms[realm]
-	if !ok {
-		return false, fmt.Errorf("%w: no realm %q", ErrNoDecision, realm)
+// MayBeVouchedFor says whether another server's word could let the user in without
+// a code: who is known here, has never had a token in service, nor a card in its
+// stead, and isn't locked. Verify decides again.
+func (v *Verifier) MayBeVouchedFor(ctx context.Context, realm, user string) (bool, error) {
+	rl, err := v.realm(realm)
+	if err != nil {
+		return false, err
 	}
-	obstacle := ""
-	err := v.Records.View(ctx, func(tx store.Reader) (err error) {
-		obstacle, err = vouchObstacle(tx, r, user, v.Now())
+	var obstacle string
+	err = v.Records.View(ctx, func(r store.Reader) (err error) {
+		obstacle, err = vouchObstacle(r, rl, user, v.Now())
 		return err
 	})
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", ErrNoDecision, err)
-	}
-	return obstacle == "", nil
+	return err == nil && obstacle == "", err
 }
 
 // vouchObstacle says why nobody can vouch for the user; "" if somebody can. Who
 // moves here is known here first: other servers take one person by many names, and
 // by one of them everybody who has a token here would pass without it. The user's
-// service state alone would not do: a new token that is on its way hides a lost one.
-func vouchObstacle(r store.Reader, realm Realm, name string, now time.Time) (string, error) {
-	if CheckUserName(name) != nil {
+// service state alone would not do: a new token that is on its way hides a lost one,
+// and who has left has the state of who never began.
+func vouchObstacle(r store.Reader, realm Realm, user string, now time.Time) (string, error) {
+	if CheckUserName(user) != nil {
 		return "nobody can have this name", nil //nolint:nilerr // the door's word for it, not ours
 	}
-	a, err := readAccount(r, realm, name, now)
+	a, err := readAccount(r, realm, user, now)
 	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
 		return "who moves here must be added here first (otpgate user add)", nil
 	}
@@ -225,7 +235,11 @@ func vouchObstacle(r store.Reader, realm Realm, name string, now time.Time) (str
 		return "", err
 	}
 	for _, t := range a.Tokens {
-		if t.State != Assigned && t.State != Issued && t.State != Released {
+		waits := t.State == Assigned || t.State == Issued
+		switch served := t.Served || !t.UsedAt.IsZero(); {
+		case t.State == Released && served:
+			return fmt.Sprintf("token %s, which was in service here, is released", t.Serial), nil
+		case !waits && t.State != Released:
 			return fmt.Sprintf("token %s is %s here", t.Serial, t.State.words()), nil
 		}
 	}
@@ -246,7 +260,7 @@ func (d *deciding) passFactor(out decision) (decision, error) {
 		return out, nil
 	}
 	if f.Kind != FactorPIN {
-		out.reason += "; first factor: " + string(f.Kind)
+		out.reason += "; first factor: " + f.words()
 		return out, nil
 	}
 	state := pinState{LongRun: d.pin.state.LongRun} // which success doesn't reset

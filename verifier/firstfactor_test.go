@@ -191,7 +191,13 @@ func TestWhomAnotherServerVouchesFor(t *testing.T) {
 	with("broken", "T6", ruin)
 	with("lost, then issued", "T7", lose)
 	g.create(verifier.NewToken{Realm: "retail", User: "lost, then issued", Serial: "T8"})
-	with("gone", "T10", release)
+	g.addUser("back in stock")
+	g.create(verifier.NewToken{Realm: "retail", User: "back in stock", Serial: "T10"})
+	release("T10")
+	with("left, then issued", "T11", release)
+	g.create(verifier.NewToken{Realm: "retail", User: "left, then issued", Serial: "T12"})
+	with("left while suspended", "T13", suspend, release)
+	with("gone", "T14", release)
 	_, err = g.RemoveUser(t.Context(), because("left"), "retail", "gone")
 	g.must(err)
 	with("locked", "T9")
@@ -200,14 +206,15 @@ func TestWhomAnotherServerVouchesFor(t *testing.T) {
 
 	for user, want := range map[string]bool{
 		"nobody": false, "BARE": false, "bare@bank.example": false, `BANK\in service`: false, "In Service": false, "gone": false,
-		"bare": true, "applied": true, "issued": true, "released": true,
+		"bare": true, "applied": true, "issued": true, "back in stock": true,
 		"in service": false, "suspended": false, "lost": false, "broken": false, "lost, then issued": false, "locked": false,
+		"released": false, "left, then issued": false, "left while suspended": false,
 		"nul\x00byte": false, "": false,
 	} {
 		entries := len(g.log.entries)
 		r, err := g.Verify(t.Context(), verifier.Attempt{
 			Realm: "retail", User: user, Door: "radius",
-			FirstFactor: verifier.FirstFactor{Kind: verifier.FactorRADIUS, Verdict: verifier.FactorRight, Vouches: true},
+			FirstFactor: verifier.FirstFactor{Kind: verifier.FactorRADIUS, Name: "old", Verdict: verifier.FactorRight, Vouches: true},
 			Match:       func(string) bool { t.Errorf("%s: a code was compared", user); return true },
 		})
 		expected := verifier.Result{Outcome: verifier.WrongFirstFactor, At: g.now}
@@ -220,9 +227,16 @@ func TestWhomAnotherServerVouchesFor(t *testing.T) {
 		if err != nil || !cmp.Equal(r, expected) || len(g.log.entries) != entries+1 {
 			t.Errorf("%.20q: %+v, %v; want %+v", user, r, err, expected)
 		}
-		g.logged("another RADIUS server vouches for the user")
-		if can, err := g.CanBeVouchedFor(t.Context(), "retail", user); err != nil || can != want {
-			t.Errorf("%.20q: can be vouched for: %t, %v", user, can, err)
+		g.logged("another RADIUS server (old (radius)) vouches for the user")
+		outcome := string(expected.Outcome)
+		if want {
+			outcome = "vouched"
+		}
+		if e := g.log.last(); e.Outcome != outcome {
+			t.Errorf("%.20q is in the audit log as %s, want %s", user, e.Outcome, outcome)
+		}
+		if may, err := g.MayBeVouchedFor(t.Context(), "retail", user); err != nil || may != want {
+			t.Errorf("%.20q may be vouched for: %v, %v; want %v", user, may, err, want)
 		}
 	}
 	g.expect("in service", g.code("T3", 0), verifier.Accepted)

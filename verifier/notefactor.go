@@ -39,8 +39,8 @@ func (v *Verifier) NoteFirstFactor(ctx context.Context, a Attempt) error {
 	}
 	if err == nil {
 		err = v.Audit.Append(ctx, audit.Entry{
-			Time: now, Event: "first_factor", Outcome: f.words(), Realm: realm.ID, User: a.User,
-			Door: a.Door, Client: a.Client, From: a.From, Detail: string(f.Kind) + "; the code is asked for next",
+			Time: now, Event: "first_factor", Outcome: f.outcome(), Realm: realm.ID, User: a.User,
+			Door: a.Door, Client: a.Client, From: a.From, Detail: f.words() + "; the code is asked for next",
 		})
 	}
 	if err != nil {
@@ -49,8 +49,8 @@ func (v *Verifier) NoteFirstFactor(ctx context.Context, a Attempt) error {
 	return nil
 }
 
-// words is the verdict for the audit log.
-func (f FirstFactor) words() string {
+// outcome is the verdict for the audit log.
+func (f FirstFactor) outcome() string {
 	switch {
 	case f.course() == toRefusal:
 		return "wrong"

@@ -419,7 +419,7 @@ func TestMigrating(t *testing.T) {
 		[2]string{codeNow(key, 30, 0), "Accept"},
 	)
 	out, err := s.otpgate("audit", "tail", "--user", "jiro@staff")
-	if err != nil || strings.Count(out, "accepted") != 1 {
+	if err != nil || strings.Count(out, "vouched") != 1 || strings.Contains(out, "accepted") || !strings.Contains(out, "(old (radius))") {
 		t.Errorf("%v; want the log-in by the old server's word in the audit log:\n%s", err, out)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"time"
 
@@ -90,6 +91,11 @@ func (g *gateway) wireRadius(gate *verifier.Verifier) (err error) {
 		Log: g.log, Metrics: radius.NewMetrics(g.metrics), Now: time.Now, AccountLog: accountLog{g.data.audit},
 	}
 	g.operator.Radius = seenRadius{g.radius}
+	for _, conn := range g.sockets.udp {
+		if at, ok := conn.LocalAddr().(*net.UDPAddr); ok && at.IP.IsUnspecified() {
+			g.log.Warn("radius.udp has a wildcard address: on a machine with several, an answer may leave from another address than was asked, and gear drops it; put a line for each address there", "address", at.String())
+		}
+	}
 	return nil
 }
 

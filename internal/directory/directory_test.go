@@ -273,8 +273,17 @@ func TestFailover(t *testing.T) {
 		}
 	}
 	// Those that rest are asked where no other is.
+	const again = "A directory that wasn't ready answers again"
+	if strings.Contains(s.log.String(), again) {
+		t.Errorf("it was always ready until now:\n%s", s.log)
+	}
 	second.start()
-	s.wantCheck(t, "alice", "alice-password", true)
+	for range 2 {
+		s.wantCheck(t, "alice", "alice-password", true)
+	}
+	if n := strings.Count(s.log.String(), again); n != 1 {
+		t.Errorf("%d lines say that it answers again:\n%s", n, s.log)
+	}
 }
 
 // Idle connections that have broken without a sign are replaced, at no cost.
