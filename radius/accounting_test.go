@@ -198,7 +198,8 @@ func FuzzAccounting(f *testing.F) {
 		s := newServer(t, &fakeGate{}, &logBuffer{})
 		s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		s.AccountLog = log
-		s.accounts, s.notices, s.ctx = newReplyCache(s.Now), newNotices(s.Now), t.Context()
+		s.prepare()
+		defer s.cancel()
 		c := s.Clients.lookup(vpn.Addr())
 		c.Accounting = true
 		p := newPacket(codec.CodeAccountingRequest, 1, "")

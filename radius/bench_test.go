@@ -36,7 +36,8 @@ func BenchmarkHandle(b *testing.B) {
 func benchmarkHandle(b *testing.B, show func(p *packet, user string) *packet) {
 	s := newServer(b, acceptingGate{}, &logBuffer{})
 	s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	s.cache, s.bursts, s.notices, s.ctx = newReplyCache(s.Now), newBursts(s.Now), newNotices(s.Now), b.Context()
+	s.prepare()
+	defer s.cancel()
 	packets := make([][]byte, 4096)
 	for i := range packets {
 		user := fmt.Sprint("user", i)

@@ -45,8 +45,8 @@ func FuzzServer(f *testing.F) {
 		s := newServer(t, &fakeGate{}, &logBuffer{})
 		s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		s.AccountLog = keepsAll{}
-		s.cache, s.accounts, s.bursts, s.users = newReplyCache(s.Now), newReplyCache(s.Now), newBursts(s.Now), newUserLimits(s.Now, userBurst, userEvery)
-		s.notices, s.ctx = newNotices(s.Now), t.Context()
+		s.prepare()
+		defer s.cancel()
 		c := fuzzedClient(t, way.client)
 		out := newOutbox()
 		for _, b := range [][]byte{first, second, second} {

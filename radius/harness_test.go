@@ -293,14 +293,16 @@ func inBubble(t *testing.T, f func(*harness)) {
 		served := make(chan error, 1)
 		go func() { served <- h.Serve(h.conn) }()
 		synctest.Wait()
+		defer func() { // after a t.Fatal of f too, or all tests would end with the bubble
+			if err := h.Shutdown(t.Context()); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+			if err := <-served; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+			h.checkBooks()
+		}()
 		f(h)
-		if err := h.Shutdown(t.Context()); err != nil {
-			t.Errorf("Shutdown: %v", err)
-		}
-		if err := <-served; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-		h.checkBooks()
 	})
 }
 

@@ -86,7 +86,7 @@ func (r refusal) ofDialogue() string {
 	case stateAmbiguous:
 		return "there is more than one State"
 	case stateForged:
-		return "its State is none of ours: the client sends one to a server that didn't give it, or a proxy has altered it, or the keys were rotated meanwhile"
+		return "its State is none of ours: the client sends one to a server that didn't give it, or a proxy has altered it, or the gateway was restored, or was killed in a rotation"
 	case stateForeign:
 		return "its State was given to another client or for another user, or the client's entry in gateway.yaml has changed meanwhile"
 	case stateExpired:

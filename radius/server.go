@@ -136,7 +136,7 @@ type Server struct {
 	endpoints map[endpoint]struct{}
 	closing   bool
 
-	// Set by start, before the first reader, and not changed afterwards.
+	// Set by prepare, before the first reader, and not changed afterwards.
 	queue    chan *datagram
 	cache    *replyCache
 	accounts *replyCache // of Accounting-Requests, so that they push out none of the others
@@ -225,8 +225,17 @@ func (s *Server) open(e endpoint) bool {
 	return true
 }
 
-// start makes what all endpoints share. The caller holds s.mu.
+// start makes what all endpoints share, and starts the workers. The caller holds
+// s.mu.
 func (s *Server) start() {
+	s.prepare()
+	for range workers {
+		s.workers.Go(s.work)
+	}
+}
+
+// prepare makes what handling a datagram takes.
+func (s *Server) prepare() {
 	s.endpoints = make(map[endpoint]struct{})
 	s.queue = make(chan *datagram, queueLength)
 	s.cache = newReplyCache(s.Now)
@@ -243,9 +252,6 @@ func (s *Server) start() {
 	s.conns = newConnections()
 	s.datagrams.New = func() any { return new(datagram) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	for range workers {
-		s.workers.Go(s.work)
-	}
 }
 
 // enqueue hands the datagram to the workers. It must not block, or the kernel

@@ -162,7 +162,7 @@ func owner(c *client, who subject) [ownerLength]byte {
 }
 
 func (st *state) encode() ([]byte, error) {
-	b := cryptobyte.NewFixedBuilder(make([]byte, 0, stateLength))
+	b := cryptobyte.NewBuilder(make([]byte, 0, stateLength))
 	b.AddUint8(stateVersion)
 	b.AddUint8(uint8(st.stage))
 	b.AddUint8(uint8(slices.Index(factorKinds(), st.factor.Kind)))
@@ -183,7 +183,10 @@ func (st *state) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encoded[:stateLength], nil // the rest are zeros
+	if len(encoded) > stateLength {
+		return nil, fmt.Errorf("%d octets, which is more than the %d of a State", len(encoded), stateLength)
+	}
+	return append(encoded, make([]byte, stateLength-len(encoded))...), nil
 }
 
 func addBytes(b *cryptobyte.Builder, value []byte) {
