@@ -195,13 +195,15 @@ type Lockout struct {
 	// have no clerk at hand. Left out: none do.
 	UnlockCodes int `yaml:"unlock_codes" jsonschema:"minimum=2,maximum=10"`
 
-	// How many wrong codes within 13 weeks lock a user, right ones between them
-	// or not, 10 to 1000. Only a clerk opens that lock. Default: 30.
+	// How many wrong codes within 13 weeks lock a user, or wrong PINs the user's PIN,
+	// right ones between them or not, 10 to 1000. Only a clerk opens that lock.
+	// Default: 30.
 	LongRun int `yaml:"long_run" jsonschema:"minimum=10,maximum=1000,default=30"`
 
-	// How many wrong codes in the whole realm within ten minutes raise an alarm
-	// in the log, the audit log and the metrics, 10 to 1000000: somebody may be
-	// guessing once at each of many accounts. They lock nobody. Default: 100.
+	// How many wrong codes, PINs and passwords in the whole realm within ten minutes
+	// raise an alarm in the log, the audit log and the metrics, 10 to 1000000:
+	// somebody may be guessing once at each of many accounts. They lock nobody.
+	// Default: 100.
 	RealmAlarm int `yaml:"realm_alarm" jsonschema:"minimum=10,maximum=1000000,default=100"`
 }
 
@@ -396,9 +398,12 @@ type RadiusFactor struct {
 	// after 3 s. Default: 2.5s.
 	Timeout time.Duration `yaml:"timeout" jsonschema:"minimum=0.2s,maximum=3s,default=2.5s"`
 
-	// Whether people who have no token in service here pass by that server's answer
-	// alone: for the time in which they move here one by one. Each such log-in
-	// stands in the audit log. Default: false.
+	// Whether people who are known here (otpgate user add), and have no token yet, or
+	// one that was only assigned or issued, pass by that server's answer alone: for
+	// the time in which they move here one by one. Once somebody has had a token in
+	// service, its loss, lock, suspension or release ends it. Whoever leaves must be
+	// closed at the old server as well. Each such log-in stands in the audit log as
+	// vouched. Default: false.
 	Migrating bool `yaml:"migrating" jsonschema:"default=false"`
 
 	// Whether a reply without Message-Authenticator is dropped. false only for an
@@ -481,7 +486,8 @@ type RadiusClient struct {
 	// What people show besides the code. none; pin: a PIN of the gateway's own,
 	// which a clerk sets (otpgate user pin), or the person at the first log-in; or
 	// the name of one of radius.first_factors. With mode otp it is none, or a
-	// radius one that is migrating. Default: none.
+	// radius one that is migrating; with mode challenge it must be written. Default:
+	// none.
 	FirstFactor string `yaml:"first_factor" jsonschema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64,default=none" must:"be none, pin, or the name of one of radius.first_factors"`
 
 	// Where the code stands in mode password+otp. last: behind the password; first:

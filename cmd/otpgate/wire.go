@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -91,7 +92,11 @@ func (g *gateway) wireRadius(gate *verifier.Verifier) (err error) {
 	if g.factors, err = newFirstFactors(g.cfg, g.metrics, g.log); err != nil {
 		return err
 	}
-	clients, err := radius.NewClients(radiusClients(g.cfg, g.factors.byName))
+	list, err := radiusClients(g.cfg, g.factors.byName)
+	if err != nil {
+		return err
+	}
+	clients, err := radius.NewClients(list)
 	if err != nil {
 		return &usageError{err.Error(), ""}
 	}
@@ -109,6 +114,11 @@ func (g *gateway) wireRadius(gate *verifier.Verifier) (err error) {
 		Log: g.log, Metrics: radius.NewMetrics(g.metrics), Now: time.Now, AccountLog: accountLog{g.data.audit},
 	}
 	g.operator.Radius = seenRadius{g.radius}
+	for _, conn := range g.sockets.udp {
+		if at, ok := conn.LocalAddr().(*net.UDPAddr); ok && at.IP.IsUnspecified() {
+			g.log.Warn("radius.udp has a wildcard address: on a machine with several, an answer may leave from another address than was asked, and gear drops it; put a line for each address there", "address", at.String())
+		}
+	}
 	return nil
 }
 
@@ -225,19 +235,32 @@ func radiusRealms(cfg *config.Config) map[string]radius.Realm {
 	return realms
 }
 
-func radiusClients(cfg *config.Config, factors map[string]radius.FirstFactor) []radius.Client {
-	modes := map[string]radius.Mode{"otp": radius.ModeOTP, "password+otp": radius.ModePasswordOTP, "challenge": radius.ModeChallenge}
+// radiusClients makes the clients that gateway.yaml names. The error is a
+// *usageError: a mode or a first factor that isn't there must not become the one
+// that asks for the least.
+func radiusClients(cfg *config.Config, factors map[string]radius.FirstFactor) ([]radius.Client, error) {
+	modes := map[string]radius.Mode{
+		config.ModeOTP: radius.ModeOTP, config.ModePasswordOTP: radius.ModePasswordOTP, config.ModeChallenge: radius.ModeChallenge,
+	}
 	var clients []radius.Client
 	for _, c := range cfg.Radius.Clients {
+		mode, ok := modes[c.Mode]
+		if !ok {
+			return nil, &usageError{fmt.Sprintf("radius.clients, %s: there is no mode %q", c.Name, c.Mode), ""}
+		}
+		factor, ok := factors[c.FirstFactor]
+		if !ok {
+			return nil, &usageError{fmt.Sprintf("radius.clients, %s: there is no first factor %q", c.Name, c.FirstFactor), ""}
+		}
 		clients = append(clients, radius.Client{
 			Name: c.Name, Prefix: c.Address, Secret: c.Secret.Bytes(), Realm: c.Realm, OtherRealms: c.Realms,
 			Latin1: c.Charset == "latin-1", Reply: c.Reply,
-			Mode: modes[c.Mode], CodeFirst: c.CodePosition == "first", FirstFactor: factors[c.FirstFactor],
+			Mode: mode, CodeFirst: c.CodePosition == "first", FirstFactor: factor,
 			RequireMessageAuthenticator: c.RequireMessageAuthenticator, Rate: c.Rate, Accounting: c.Accounting,
 			Certificate: radiusCertificate(c.Certificate),
 		})
 	}
-	return clients
+	return clients, nil
 }
 
 func radiusCertificate(c *config.ClientCertificate) *radius.Certificate {
