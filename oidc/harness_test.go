@@ -153,7 +153,7 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 		Passing:  g.passing,
 		Records:  records,
 		Seal:     openSeal{},
-		CodePage: func(id string) string { return "/otp/" + id },
+		CodePage: func(id, _ string) string { return "/otp/" + id },
 		NoRequest: func(w http.ResponseWriter, _ *http.Request, status int) {
 			if status == http.StatusNotFound {
 				status = http.StatusGone // not to be taken for a route that isn't there

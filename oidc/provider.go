@@ -38,9 +38,9 @@ type Config struct {
 	Records store.Records // for the signing keys and the marks of assertions
 	Seal    Sealer
 
-	// CodePage is the path of the page that asks for the code of transaction
-	// id, on the issuer's origin.
-	CodePage func(id string) string
+	// CodePage is the path of the page that asks for the code of a client's
+	// transaction id, on the issuer's origin, with a query if need be.
+	CodePage func(id, client string) string
 	// NoRequest answers a browser at /authorize with a page, since there is no
 	// address that it could safely be sent to. status is 404 if its request is
 	// unknown, expired or ended; 503 if that can't be said now, and the same
@@ -70,7 +70,7 @@ type Provider struct {
 	records   store.Records
 	storage   *storage
 	tokens    *op.Provider
-	codePage  func(id string) string
+	codePage  func(id, client string) string
 	noRequest func(w http.ResponseWriter, r *http.Request, status int)
 
 	now      func() time.Time

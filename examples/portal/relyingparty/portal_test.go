@@ -234,7 +234,7 @@ func (g *gateway) register(keys jose.JSONWebKeySet, redirectURI string) {
 		}},
 		Locales: []language.Tag{language.Japanese, language.English},
 		Passing: memory.New(time.Now, oidc.ClientBytes), Records: records, Seal: noSeal{},
-		CodePage: func(id string) string { return "/otp/" + id }, NoRequest: func(w http.ResponseWriter, r *http.Request, _ int) { http.NotFound(w, r) },
+		CodePage: func(id, _ string) string { return "/otp/" + id }, NoRequest: func(w http.ResponseWriter, r *http.Request, _ int) { http.NotFound(w, r) },
 		Now: time.Now, Logger: slog.New(slog.NewTextHandler(g.t.Output(), nil)), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
