@@ -44,7 +44,7 @@ func (l *memoryListener) dialTLS(t *testing.T, protocol string) *tls.Conn {
 	t.Helper()
 	mine, theirs := net.Pipe()
 	l.conns <- theirs
-	conn := tls.Client(mine, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}}) //nolint:gosec // nobody is in between
+	conn := tls.Client(mine, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
 	if err := conn.HandshakeContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}

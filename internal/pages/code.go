@@ -132,52 +132,49 @@ func (p *Pages) submit(w http.ResponseWriter, r *http.Request) {
 		p.repeat(w, r, v, one)
 		return
 	}
-	var to string
-	defer func() { p.presses.answer(key, one, to, p.Now()) }() // whatever becomes of it: others may be waiting
-	to = p.decide(w, r, v, typed)
+	var came verdict
+	defer func() { p.presses.answer(key, one, came, p.Now()) }() // whatever becomes of it: others may be waiting
+	came = p.decide(w, r, v, typed)
 }
 
-// decide lets the gate decide one try and answers it. It returns where a second
-// press is led as well; "" if that is for the request's door to say, or nothing was
-// decided.
-func (p *Pages) decide(w http.ResponseWriter, r *http.Request, v visit, typed string) (to string) {
+// decide lets the gate decide one try and answers it. It returns what a second press
+// is to be told.
+func (p *Pages) decide(w http.ResponseWriter, r *http.Request, v visit, typed string) verdict {
 	attempt := v.attempt(r)
 	attempt.Match = verifier.Typed(typed)
 	result, err := p.Gate.Verify(r.Context(), attempt)
+	came := verdict{known: true, left: result.TriesLeft}
 	switch {
 	case err != nil:
 		p.fail(w, r, &v, fmt.Errorf("verify: %w", err))
-		return ""
+		return verdict{}
 	case result.Outcome == verifier.Accepted:
 		p.accept(w, r, v, result)
-		return ""
-	case result.Locked:
-		to = v.path("") // where show finds the lock
+		return verdict{}
+	case result.Locked: // which show finds
 	case p.answered(w, r): // another press, of the right code, was faster
-		return ""
+		return verdict{}
 	case result.Outcome == verifier.NextCode:
-		to = v.again(slipNext, result.TriesLeft)
+		came.why = slipNext
 	default:
 		// One sentence for wrong, replayed and all else: it must not tell
 		// whether a code was right once, or whose token it was.
-		to = v.again(slipRefused, result.TriesLeft)
+		came.why = slipRefused
 	}
-	redirect(w, v, to)
-	return to
+	redirect(w, v, v.again(came.why, came.left))
+	return came
 }
 
 // repeat answers a second press as the first one was, which may still be under way:
 // the same code typed once is one try, however often the button was pressed.
 func (p *Pages) repeat(w http.ResponseWriter, r *http.Request, v visit, first *press) {
-	to, err := first.wait(r.Context())
+	came, err := first.wait(r.Context())
 	switch {
 	case err != nil:
 		p.fail(w, r, &v, fmt.Errorf("answer of the first press: %w", err))
-	case to != "":
-		redirect(w, v, to)
-	case p.answered(w, r):
-	default: // where show says how the request stands
-		redirect(w, v, v.path(""))
+	case !came.known && p.answered(w, r):
+	default: // if it isn't known, show says how the request stands
+		redirect(w, v, v.again(came.why, came.left))
 	}
 }
 
@@ -289,6 +286,9 @@ func redirect(w http.ResponseWriter, v visit, location string) {
 // So the field comes back empty. A code is short and lives for a minute; an
 // address, where it would end in histories and logs, is no place for it.
 func (v visit) again(why slip, left int) string {
+	if why == "" {
+		return v.path("")
+	}
 	to := v.path("") + "&" + slipParam + "=" + string(why)
 	if left > 0 && left <= nearLock {
 		to += "&" + leftParam + "=" + strconv.Itoa(left)

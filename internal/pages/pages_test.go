@@ -395,6 +395,9 @@ func TestSecondPressOfAWrongCodeCountsOnce(t *testing.T) {
 	if again := b.post("/otp/r1", "１１１ １１１").Header().Get("Location"); again != first || len(b.attempts) != 1 {
 		t.Errorf("sent to %s, then to %s, %d tries", first, again, len(b.attempts))
 	}
+	if to := b.post("/otp/r1?lang=en", "111111").Header().Get("Location"); to != strings.Replace(first, "=ja", "=en", 1) || len(b.attempts) != 1 {
+		t.Errorf("in the other language: sent to %s, %d tries", to, len(b.attempts))
+	}
 	if other := b.post("/otp/r1", "111112").Header().Get("Location"); other == first || len(b.attempts) != 2 {
 		t.Errorf("another code: sent to %s, %d tries", other, len(b.attempts))
 	}

@@ -26,11 +26,18 @@ func keyOfPress(id, code string) pressKey {
 	return sha256.Sum256([]byte(id + "\n" + code))
 }
 
+// verdict is what a press came to, where that is the page's to say.
+type verdict struct {
+	known bool // false: the request has ended, or nothing was decided
+	why   slip // "": the last try is used up
+	left  int  // tries
+}
+
 // press is one press of the button.
 type press struct {
-	answered chan struct{} // closed when to is set
-	to       string        // where it led; "" if the request has ended, or nothing was decided
-	until    time.Time     // guarded by presses.mu; set when it is answered
+	answered chan struct{} // closed when verdict is set
+	verdict  verdict
+	until    time.Time // guarded by presses.mu; set when it is answered
 }
 
 // presses are the latest ones. The zero value is ready for use; safe for
@@ -60,16 +67,16 @@ func (s *presses) enter(key pressKey, now time.Time) (one *press, first bool) {
 	return one, true
 }
 
-// answer notes where the first press led. "" is forgotten at once: the next one is
-// decided anew, or answered by the request's door.
-func (s *presses) answer(key pressKey, one *press, to string, now time.Time) {
+// answer notes what the first press came to. What isn't known is forgotten at once:
+// the next one is decided anew, or answered by the request's door.
+func (s *presses) answer(key pressKey, one *press, came verdict, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	one.to, one.until = to, now.Add(pressLife)
+	one.verdict, one.until = came, now.Add(pressLife)
 	close(one.answered)
 	switch {
 	case s.byKey[key] != one: // there was no room for it
-	case to == "":
+	case !came.known:
 		delete(s.byKey, key)
 	default:
 		s.order = append(s.order, key)
@@ -84,12 +91,12 @@ func (s *presses) expire(now time.Time) {
 	}
 }
 
-// wait returns where the press led.
-func (one *press) wait(ctx context.Context) (to string, err error) {
+// wait returns what the press came to.
+func (one *press) wait(ctx context.Context) (verdict, error) {
 	select {
 	case <-one.answered:
-		return one.to, nil
+		return one.verdict, nil
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return verdict{}, ctx.Err()
 	}
 }

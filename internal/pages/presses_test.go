@@ -16,7 +16,7 @@ func TestPressesAreBounded(t *testing.T) {
 		if !first {
 			t.Fatalf("press %d isn't the first of its kind", i)
 		}
-		s.answer(key, one, "/otp/r1", now)
+		s.answer(key, one, verdict{known: true, why: slipRefused}, now)
 	}
 	if len(s.byKey) != maxPresses || len(s.order) != maxPresses {
 		t.Errorf("%d and %d are kept, want %d", len(s.byKey), len(s.order), maxPresses)
