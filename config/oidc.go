@@ -45,6 +45,7 @@ func checkOIDC(c *Config, d *decoder) {
 		ids(client.ID, at+".id")
 		checkRealmOf(c, d, client.Realm, at+".realm")
 		checkRedirects(client.RedirectURIs, d, at+".redirect_uris")
+		checkHome(client, d, at)
 		checkRedirects(client.PostLogoutRedirectURIs, d, at+".post_logout_redirect_uris")
 		if client.Profile == "" { // it has a fault, and the rest depends upon it
 			continue
@@ -64,6 +65,22 @@ func checkRedirects(uris []string, d *decoder, at string) {
 		if problem := checkRedirect(uri); uri != "" && problem != "" {
 			d.fault(path, "%s", problem)
 		}
+	}
+}
+
+// checkHome also fills in client_uri, where the file leaves it out.
+func checkHome(c *OIDCClient, d *decoder, at string) {
+	if d.has(at + ".client_uri") {
+		if problem := checkRedirect(c.ClientURI); c.ClientURI != "" && problem != "" {
+			d.fault(at+".client_uri", "%s", problem)
+		}
+		return
+	}
+	if len(c.RedirectURIs) == 0 {
+		return // which has a fault
+	}
+	if first, err := url.Parse(c.RedirectURIs[0]); err == nil {
+		c.ClientURI = first.Scheme + "://" + first.Host + "/"
 	}
 }
 

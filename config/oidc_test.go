@@ -144,6 +144,8 @@ func TestOIDCClientFaults(t *testing.T) {
 		`auth: tls_client_auth, certificate: {ca_file: ca, san_ip: portal}`:             `126: oidc.clients[0].certificate.san_ip: must be an IP address`,
 		`auth: tls_client_auth, certificate: {san_dns: a}`:                              `104: oidc.clients[0].certificate.ca_file: is missing`,
 		`jwks_file: keys, certificate: {ca_file: ca, san_dns: a}`:                       `98: oidc.clients[0].certificate: is of no use with auth private_key_jwt`,
+		`jwks_file: keys, client_uri: "http://p.example/"`:                              `97: oidc.clients[0].client_uri: must be https`,
+		`jwks_file: keys, client_uri: "javascript:alert(1)"`:                            `97: oidc.clients[0].client_uri: must be an absolute URI`,
 		`jwks_file: keys, post_logout_redirect_uris: ["http://p.example/"]`:             `113: oidc.clients[0].post_logout_redirect_uris[0]: must be https`,
 	} {
 		if _, faults := oidcFaults(t, oidcClient(client)); !strings.HasPrefix(faults, at+want) || strings.Count(faults, "\n") > 0 {
@@ -165,6 +167,19 @@ func TestMutualTLSNeedsItsListener(t *testing.T) {
 	} {
 		if _, faults := oidcFaults(t, text); !strings.HasPrefix(faults, want) || strings.Count(faults, "\n") > 0 {
 			t.Errorf("%s\n%s\nwant %s", text, faults, want)
+		}
+	}
+}
+
+// Every portal has a home to lead lost customers to.
+func TestPortalsHome(t *testing.T) {
+	for text, want := range map[string]string{
+		"jwks_file: keys": "https://p.example/",
+		`jwks_file: keys, client_uri: "https://www.p.example/login?from=otp"`: "https://www.p.example/login?from=otp",
+	} {
+		client, faults := oidcFaults(t, oidcClient(text))
+		if faults != "" || client.ClientURI != want {
+			t.Errorf("%s: %q, want %q; %s", text, client.ClientURI, want, faults)
 		}
 	}
 }

@@ -574,6 +574,11 @@ type OIDCClient struct {
 	// fragment, compared letter by letter; http for loopback only. 1 to 64.
 	RedirectURIs []string `yaml:"redirect_uris" jsonschema:"required,minItems=1,maxItems=64,format=uri,maxLength=2000"`
 
+	// The portal's home, where a log-in begins: a page that can't send the browser
+	// back, because the log-in has ended or expired, has a link to it. https, or
+	// http for loopback. Default: the site of the first of redirect_uris.
+	ClientURI string `yaml:"client_uri" jsonschema:"format=uri,minLength=1,maxLength=2000"`
+
 	// Where a browser may be sent after it has logged out at the portal, likewise,
 	// at most 64. Left out: nowhere.
 	PostLogoutRedirectURIs []string `yaml:"post_logout_redirect_uris" jsonschema:"nullable,maxItems=64,format=uri,maxLength=2000"`

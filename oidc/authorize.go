@@ -60,7 +60,7 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) (*Client, s
 		location, err := p.refuseSilently(r, ref)
 		return client, location, err
 	}
-	location, err := p.openTransaction(w, r, ref)
+	location, err := p.openTransaction(w, r, ref, client.ID)
 	return client, location, err
 }
 

@@ -66,7 +66,8 @@ func (p *Provider) Pending(r *http.Request, id string) (Request, error) {
 }
 
 // Accept ends the request with the gate's acceptance and returns the address to
-// send the browser to; it clears the request's cookies on w. Only one call per
+// send the browser to; on w it clears the request's cookies, but that of id when
+// Answered ends. Only one call per
 // request succeeds; ErrNoRequest for the others.
 func (p *Provider) Accept(w http.ResponseWriter, r *http.Request, id string, result verifier.Result) (location string, err error) {
 	if result.Outcome != verifier.Accepted {
@@ -106,13 +107,16 @@ func (p *Provider) Refuse(w http.ResponseWriter, r *http.Request, id string, why
 		return "", fmt.Errorf("oidc: unknown refusal %q", why)
 	}
 	r = detached(r)
-	req, _, err := p.end(w, r, id)
+	req, l, err := p.end(w, r, id)
 	if err != nil {
 		return "", err
 	}
-	p.accounts[req.Client].release(req.Reserved)
 	p.record(r, "response", p.clients[req.Client], refusal)
-	return p.answer(req, failure(refusal.code, refusal.description)), nil
+	location = p.answer(req, failure(refusal.code, refusal.description))
+	if err := p.keepRefusal(r.Context(), req, id, l.Browser, location); err != nil {
+		p.logFailure(r, slog.LevelWarn, "answer", req.Client, err) // likewise
+	}
+	return location, nil
 }
 
 // detached is r, answered even if the browser has gone meanwhile: the code it
@@ -121,9 +125,10 @@ func detached(r *http.Request) *http.Request {
 	return r.WithContext(context.WithoutCancel(r.Context()))
 }
 
-// end ends the request that id is a transaction of, and clears the cookies of
-// all its transactions in this browser. Of all its transactions, and of all
-// parallel calls, one gets it.
+// end ends the request that id is a transaction of, and clears the cookies of all
+// its transactions in this browser; that of id itself only when the answer is
+// forgotten: the page stays while the portal's is loading, and its button works. Of
+// all its transactions, and of all parallel calls, one gets it.
 func (p *Provider) end(w http.ResponseWriter, r *http.Request, id string) (*request, load, error) {
 	ref, l, err := p.transaction(r, id)
 	if err != nil {
@@ -137,8 +142,11 @@ func (p *Provider) end(w http.ResponseWriter, r *http.Request, id string) (*requ
 		return nil, load{}, ErrNoRequest
 	}
 	for n := range maxLoads {
-		if id := transactionID(ref, n); hasCookie(r, id) {
-			setCookie(w, id, "", -time.Second)
+		switch other := transactionID(ref, n); {
+		case other == id:
+			keepCookie(w, r, id, answerLife)
+		case hasCookie(r, other):
+			setCookie(w, other, "", -time.Second)
 		}
 	}
 	return req, l, nil

@@ -47,12 +47,12 @@ func (g *gateway) wire(ctx context.Context) error {
 
 // wireOIDC makes the OIDC door and the pages that it leads to.
 func (g *gateway) wireOIDC(ctx context.Context) error {
-	customer := &pages.Pages{Gate: g.gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
+	customer := &pages.Pages{Gate: g.gate, Realms: pageRealms(g.cfg), Portals: pagePortals(g.cfg), Logger: g.log, Now: time.Now}
 	provider, err := oidc.New(ctx, oidc.Config{
 		Issuer: g.cfg.OIDC.Issuer, MTLSURL: g.mtlsURL(), AddressRate: g.cfg.OIDC.AddressRate,
 		Clients: oidcClients(g.cfg), Locales: []language.Tag{language.Japanese, language.English},
 		Passing: memory.New(time.Now, len(g.cfg.OIDC.Clients)*oidc.ClientBytes), Records: g.data.db, Seal: g.data.seal,
-		CodePage: func(id string) string { return "/otp/" + id },
+		CodePage: pages.Address,
 		NoRequest: func(w http.ResponseWriter, r *http.Request, status int) {
 			kind := pages.Gone
 			if status == http.StatusServiceUnavailable {
@@ -222,6 +222,14 @@ func pageRealms(cfg *config.Config) map[string]pages.Realm {
 		}
 	}
 	return realms
+}
+
+func pagePortals(cfg *config.Config) map[string]pages.Portal {
+	portals := map[string]pages.Portal{}
+	for _, c := range cfg.OIDC.Clients {
+		portals[c.ID] = pages.Portal{Realm: c.Realm, Home: c.ClientURI}
+	}
+	return portals
 }
 
 // lowerNames is the value of user_names for lower case.
