@@ -201,10 +201,23 @@ func pageRealms(cfg *config.Config) map[string]pages.Realm {
 	for _, r := range cfg.Realms {
 		realms[r.ID] = pages.Realm{
 			Name:   map[string]string{"ja": r.Name.JA, "en": r.Name.EN},
-			Accent: r.Theme.Accent, Digits: r.OTP.Digits,
+			Accent: r.Theme.Accent, Digits: r.OTP.Digits, Details: pageDetails(r.Transactions),
 		}
 	}
 	return realms
+}
+
+func pageDetails(transactions []config.Transaction) map[string]pages.DetailType {
+	text := func(n config.Name) map[string]string { return map[string]string{"ja": n.JA, "en": n.EN} }
+	types := map[string]pages.DetailType{}
+	for _, t := range transactions {
+		shown := pages.DetailType{Title: text(t.Title)}
+		for _, f := range t.Fields {
+			shown.Fields = append(shown.Fields, pages.DetailField{Name: f.Name, Kind: pages.DetailKind(f.Kind), Label: text(f.Label)})
+		}
+		types[t.Type] = shown
+	}
+	return types
 }
 
 // lowerNames is the value of user_names for lower case.
@@ -239,6 +252,10 @@ func radiusCertificate(c *config.ClientCertificate) *radius.Certificate {
 }
 
 func oidcClients(cfg *config.Config) []oidc.Client {
+	details := map[string][]oidc.DetailType{}
+	for _, r := range cfg.Realms {
+		details[r.ID] = oidcDetails(r.Transactions)
+	}
 	var clients []oidc.Client
 	for _, c := range cfg.OIDC.Clients {
 		client := oidc.Client{
@@ -248,7 +265,11 @@ func oidcClients(cfg *config.Config) []oidc.Client {
 			Keys:        oidc.KeySource{Set: c.JWKS, URI: c.JWKSURI, CAs: c.JWKSCAs},
 			Certificate: oidcCertificate(c.Certificate),
 			IDTokenAlg:  jose.SignatureAlgorithm(c.IDTokenAlg), SenderConstraint: oidc.SenderConstraint(c.SenderConstraint),
+			RequestObject: oidc.ObjectUse(c.RequestObject), HintIssuers: hintIssuers(c.HintIssuers), BareHint: c.BareLoginHint,
 			Rate: c.Rate,
+		}
+		if client.Profile != oidc.ProfileEntraEAM { // which asks for log-ins alone
+			client.Details = details[c.Realm]
 		}
 		for _, s := range c.Secrets {
 			client.Secrets = append(client.Secrets, oidc.NewSecret(s.Secret.Bytes()))
@@ -256,6 +277,33 @@ func oidcClients(cfg *config.Config) []oidc.Client {
 		clients = append(clients, client)
 	}
 	return clients
+}
+
+func hintIssuers(issuers []config.OIDCHintIssuer) []oidc.HintIssuer {
+	var converted []oidc.HintIssuer
+	for _, i := range issuers {
+		converted = append(converted, oidc.HintIssuer{
+			Issuer: i.Issuer, Audience: i.Audience, Tenant: i.Tenant, Claim: i.CustomerClaim, ExpiredFor: i.ExpiredFor,
+			Keys: oidc.KeySource{Set: i.JWKS, URI: i.JWKSURI, CAs: i.JWKSCAs},
+		})
+	}
+	return converted
+}
+
+func oidcDetails(transactions []config.Transaction) []oidc.DetailType {
+	var types []oidc.DetailType
+	for _, t := range transactions {
+		asked := oidc.DetailType{Type: t.Type}
+		for _, f := range t.Fields {
+			field := oidc.DetailField{Name: f.Name, Kind: oidc.DetailKind(f.Kind), Required: f.Required}
+			if field.Kind == oidc.DetailText {
+				field.MaxLength = f.MaxLength
+			}
+			asked.Fields = append(asked.Fields, field)
+		}
+		types = append(types, asked)
+	}
+	return types
 }
 
 func oidcCertificate(c *config.OIDCCertificate) oidc.Certificate {

@@ -166,7 +166,7 @@ func TestBrowserLeavesALock(t *testing.T) {
 // pageStates are the pages that are looked at, each by how it comes about.
 func pageStates() map[string]func(b *bench) {
 	return map[string]func(b *bench){
-		"code":   func(*bench) {},
+		"code": func(*bench) {},
 		"pay": func(b *bench) {
 			b.request.Details = []Detail{
 				{Type: "payment", Values: map[string]string{

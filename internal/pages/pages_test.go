@@ -67,7 +67,7 @@ func newBench(t *testing.T) *bench {
 				Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6,
 				Details: map[string]DetailType{"payment": payment()},
 			},
-			"staff":  {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
+			"staff": {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
 		},
 	}
 	p.Mount(b.mux)
