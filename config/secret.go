@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"otpgate/internal/durable"
 )
 
 // secretLength is how many octets a secret must have.
@@ -113,39 +115,14 @@ func CreateSecret(path string) (Secret, error) {
 	random := make([]byte, newSecret)
 	rand.Read(random) // never fails, by its contract
 	text := base64.RawURLEncoding.EncodeToString(random)
-	if err := writeNew(path, text+"\n"); err != nil {
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = durable.Create(path, []byte(text+"\n"))
+	}
+	if err != nil {
 		return Secret{}, fmt.Errorf("can't make the secret file %s: %w", path, err)
 	}
 	return NewSecret([]byte(text)), nil
-}
-
-func writeNew(path, content string) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(dir, ".secret-*") // O_EXCL, mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
-	_, err = tmp.WriteString(content)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes the name of a new file survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // readSecret reads the secret in a file. Errors are sentences for the person

@@ -17,14 +17,18 @@ import (
 // It is enough for a bank at its busiest: 100 log-ins a second of which a tenth
 // is abandoned are 100/s × 30 s + 10/s × 12.5 min = 10,500 at a time, at 3.4 KiB
 // 35 MiB; their assertions, two of a third of a KiB each, are 5 MiB if they live
-// for a minute, and 20 MiB if for five.
-const ClientBytes = 64 << 20
+// for a minute, and 20 MiB if for five. Three DPoP proofs for each, of the same
+// size, are 12 MiB, and the access tokens, at 1.3 KiB, 8 MiB.
+const ClientBytes = 80 << 20
 
 const (
-	// finishingShare of an account, one in so many, is for /token alone: what
-	// customers have begun must come to its end, however much more the client
-	// would like to begin.
+	// finishingShare of an account, one in so many, is for /token and after it
+	// alone: what customers have begun must come to its end, however much more
+	// the client would like to begin.
 	finishingShare = 8
+	// unprovenShare, likewise, is all that strangers can take, who may begin as many
+	// log-ins as they like in their browsers: the portal's own go on.
+	unprovenShare = 2
 	// entryBytes is what an entry takes beside its value: its key, and what an
 	// engine adds. roundingDivisor: an engine may round up.
 	entryBytes      = 320
@@ -51,8 +55,9 @@ func newAccount(now time.Time) *account {
 type purpose int
 
 const (
-	beginning purpose = iota // a log-in at /par
-	finishing                // one at /token
+	beginning purpose = iota // a log-in: what is asked at /par and /status, or signed
+	unproven                 // one that a browser begins with nothing to show that it is new
+	finishing                // one at /token, and what is done with its access token
 )
 
 // reservation is a part of an account that is taken until a time. It is kept with
@@ -65,8 +70,12 @@ type reservation struct {
 // reserve takes bytes for life, if the account has as much left for the purpose.
 func (a *account) reserve(now time.Time, why purpose, bytes int, life time.Duration) (reservation, bool) {
 	limit := a.limit
-	if why == beginning {
+	switch why {
+	case beginning:
 		limit -= limit / finishingShare
+	case unproven:
+		limit /= unprovenShare
+	case finishing:
 	}
 	second := int64(now.Sub(a.start) / time.Second)
 	a.mu.Lock()
@@ -75,16 +84,37 @@ func (a *account) reserve(now time.Time, why purpose, bytes int, life time.Durat
 	if a.taken+bytes > limit {
 		return reservation{}, false
 	}
-	r := reservation{Bytes: bytes, End: second + int64(life/time.Second) + 2} // both were rounded down
-	a.taken += r.Bytes
-	a.ends[r.End] += r.Bytes
-	return r, true
+	return a.take(second, bytes, life), true
+}
+
+// exchange gives r back for a part of it that is taken for another life. So what
+// comes next can't be refused for want of room.
+func (a *account) exchange(now time.Time, r reservation, bytes int, life time.Duration) reservation {
+	second := int64(now.Sub(a.start) / time.Second)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sweep(second)
+	a.giveBack(r)
+	return a.take(second, min(bytes, r.Bytes), life)
 }
 
 // release gives back what was reserved, once; nothing if its time is over.
 func (a *account) release(r reservation) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.giveBack(r)
+}
+
+// take takes bytes from second on. The caller holds a.mu.
+func (a *account) take(second int64, bytes int, life time.Duration) reservation {
+	r := reservation{Bytes: bytes, End: second + int64(life/time.Second) + 2} // both were rounded down
+	a.taken += r.Bytes
+	a.ends[r.End] += r.Bytes
+	return r
+}
+
+// giveBack is release. The caller holds a.mu.
+func (a *account) giveBack(r reservation) {
 	if a.ends[r.End] >= r.Bytes {
 		a.ends[r.End] -= r.Bytes
 		a.taken -= r.Bytes
@@ -119,13 +149,29 @@ func errAccountFull() error {
 func entrySize(value int) int { return value + value/roundingDivisor + entryBytes }
 
 // size bounds what req comes to take: first itself and its loads, then, when
-// those are gone, its code and the answer to a second press.
+// those are gone, its code and the answer to a second press. The access token and
+// the note of its code, which come after these, are smaller.
 func (p *Provider) size(req *request) int {
-	const fixed = 640 // names of members, digests, times, locales
+	const fixed = 768 // names of members, digests, times, locales
 	// JSON may put a backslash before a character, and no more: see encode.
-	values := 2 * (len(req.Client) + len(req.RedirectURI) + len(req.Subject) + len(req.State) + len(req.Nonce))
+	values := len(req.Details) + 2*(len(req.Client)+len(req.RedirectURI)+len(req.Customer)+len(req.Subject)+len(req.State)+len(req.Nonce)+len(req.ACR)+len(req.Key))
 	open := entrySize(values+fixed) + entrySize(maxLoads*loadBytes)
-	location := p.answer(req, url.Values{"code": {digest("")}}) // as long as a code is
-	ended := entrySize(values+fixed+2*maxACR) + entrySize(digestLength+len(location))
+	ended := entrySize(values+fixed+maxACR) + p.answerSize(req)
 	return max(open, ended)
+}
+
+// answerSize bounds what the answer to req takes while it is kept.
+func (p *Provider) answerSize(req *request) int {
+	const (
+		fixed       = 640 // as of size; of the claims of an ID token; an error
+		signature   = 700 // by an RSA key of 4096 bits, in base64
+		base64Three = 4   // bytes for each three
+	)
+	token := 0
+	if req.IDToken {
+		claims := len(p.issuer) + 2*(len(req.Client)+len(req.subject())+len(req.Nonce)+len(req.ACR)) + len(req.Details) + fixed
+		token = claims*base64Three/3 + signature
+	}
+	location := p.answer(&req.replyTo, url.Values{"code": {digest("")}}) // as long as a code is
+	return entrySize(fixed + len(req.Client) + 2*(len(location.Location)+len(req.State)+len(p.issuer)) + token)
 }

@@ -12,10 +12,16 @@
 //	GET  /jwks.json                          the public signing keys
 //	POST /par                                client → request_uri (90 s)
 //	GET  /authorize, POST /authorize         browser → transaction, code page
-//	POST /token                              client, code → ID token
+//	POST /token                              client, code → ID token, access token
+//	GET  /userinfo, POST /userinfo           access token → who has passed, and how
+//	POST /introspect                         client, its access token → what it is good for
+//	POST /revoke                             client, its access token → gone
+//	POST /status                             client, customer → the state of the service
+//	GET  /end_session, POST /end_session     browser → portal, or a page: nobody is signed in
 //
-// The two that clients talk to by themselves (the back channel) are served once
-// more on a listener that asks for certificates (MountMTLS).
+// Those that clients talk to by themselves (the back channel: /par, /token,
+// /userinfo, /introspect, /revoke, /status) are served once more on a listener that
+// asks for certificates (MountMTLS).
 //
 // # Who asks
 //
@@ -32,7 +38,8 @@
 //	                    90 s      a transaction  10 min                          │
 //	                              per load, bound                    Accept only │
 //	                              to its browser                                 ▼
-//	                                                      code, 60 s ──/token──► ID token
+//	                                                      code, 60 s ──/token──► ID token,
+//	                                                                             access token, 60 s
 //
 // Loading /authorize consumes nothing (FAPI 2.0 Security Profile §5.3.2.2): a
 // person reloads, goes back, opens a second tab, and each load is one more
@@ -44,6 +51,14 @@
 // expired. That used assertions are forgotten too is made up for by a mark on
 // disk (mark.go).
 //
+// # Access tokens
+//
+// An access token is 256 random bits, kept as a digest with what it stands for
+// (access.go). It is bound to what its client has shown at /token: the key of a DPoP
+// proof (RFC 9449, dpop.go), or the certificate of the connection (RFC 8705 §3); a
+// client that is asked for one gets no token without. A code that comes a second
+// time ends the token that it has given.
+//
 // # Room
 //
 // A client pays for what is kept for it: at /par, before anything is stored, all
@@ -51,13 +66,20 @@
 // (account.go), so that one portal can't shut out another, and a code that a
 // customer has typed is never lost for want of room.
 //
+// # Signing keys
+//
+// Each algorithm that a client has asked for has its own keys, in records of the
+// store, sealed. A key is published two days before it signs, and for an hour
+// after the next one does (keyring.go); a policy makes and removes them
+// (keykeeper.go).
+//
 // # What is whose
 //
 // The page that asks for the code is not here: it drives Pending, Accept and
 // Refuse. Who may pass is decided by the verifier; Accept takes its Result.
 //
-// github.com/zitadel/oidc builds and signs the tokens and serves the key set
-// (op.CreateTokenResponse, op.Keys). Its own HTTP handlers are never exposed:
+// github.com/zitadel/oidc builds and signs the tokens
+// (op.CreateTokenResponse). Its own HTTP handlers are never exposed:
 // client authentication, parameters, PKCE, single use, the browser binding and
 // redirects are checked in this package, more strictly than the library does.
 package oidc

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,8 +26,14 @@ const (
 	serverError           = "server_error"                      // RFC 6749 §4.1.2.1
 	temporarilyDown       = "temporarily_unavailable"           // RFC 6749 §4.1.2.1
 	loginRequired         = "login_required"                    // OIDC Core §3.1.2.6
+	consentRequired       = "consent_required"                  // OIDC Core §3.1.2.6
+	accountRequired       = "account_selection_required"        // OIDC Core §3.1.2.6
 	requestNotSupported   = "request_not_supported"             // OIDC Core §3.1.2.6
+	invalidRequestObject  = "invalid_request_object"            // OIDC Core §3.1.2.6, RFC 9101 §7
 	unmetAuthentication   = "unmet_authentication_requirements" // OIDC unmet authentication requirements 1.0; RFC 9470 §5
+	invalidToken          = "invalid_token"                     // RFC 6750 §3.1
+	invalidDPoPProof      = "invalid_dpop_proof"                // RFC 9449 §5
+	useDPoPNonce          = "use_dpop_nonce"                    // RFC 9449 §8
 	invalidAuthorizations = "invalid_authorization_details"     // RFC 9396 §5
 )
 
@@ -38,9 +45,12 @@ const (
 	linesBurst  = 100
 )
 
-// cancelled is what a request comes to in the counter that its sender did not
-// wait for.
-const cancelled = "cancelled"
+// What a request comes to in the counter that its sender did not wait for, and one
+// that is refused without an error code.
+const (
+	cancelled = "cancelled"
+	noToken   = "no_token"
+)
 
 // protocolError is a refusal in the words of the standard. What it says goes to
 // the client; cause goes to the log.
@@ -107,8 +117,8 @@ func (p *Provider) api(endpoint string, h func(http.ResponseWriter, *http.Reques
 			w.Header().Set("Retry-After", seconds(e.retryAfter))
 		}
 		writeJSON(w, e.status, struct {
-			Error       string `json:"error"`
-			Description string `json:"error_description"`
+			Error       string `json:"error,omitempty"`
+			Description string `json:"error_description,omitempty"`
 		}{e.code, e.description})
 	}
 }
@@ -141,7 +151,7 @@ func (p *Provider) record(r *http.Request, endpoint string, client *Client, err 
 		p.log.DebugContext(r.Context(), "oidc request cancelled", "endpoint", endpoint, "client", name, "from", r.RemoteAddr, "error", err)
 		return
 	}
-	p.requests.WithLabelValues(endpoint, name, e.code).Inc()
+	p.requests.WithLabelValues(endpoint, name, cmp.Or(e.code, noToken)).Inc()
 	switch {
 	case failure && e.code == serverError:
 		p.logFailure(r, slog.LevelError, endpoint, name, err)
@@ -163,7 +173,7 @@ func (p *Provider) logFailure(r *http.Request, level slog.Level, endpoint, clien
 func newRequestCounter() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "otpgate_oidc_requests_total",
-		Help: "Requests to the OIDC door, by what became of them: ok, the error code, or cancelled.",
+		Help: "Requests to the OIDC door, by what became of them: ok, the error code, no_token, or cancelled.",
 	}, []string{"endpoint", "client", "result"})
 }
 

@@ -1,5 +1,10 @@
 package oidc
 
+import "context"
+
+// TendOnce does what TendKeys does from time to time.
+func (p *Provider) TendOnce(ctx context.Context) error { return p.keys.tend(ctx, "", p.keys.due) }
+
 // LimitAccounts gives every client so many bytes in place of ClientBytes, which
 // take a while to fill.
 func (p *Provider) LimitAccounts(bytes int) {

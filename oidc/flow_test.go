@@ -53,24 +53,37 @@ func TestCustomerPasses(t *testing.T) {
 	}
 	config := oauth2.Config{ClientID: "portal", Endpoint: metadata.Endpoint(), RedirectURL: callback}
 	config.Endpoint.AuthStyle = oauth2.AuthStyleInParams
-	token, err := config.Exchange(ctx, answered.Get("code"), oauth2.VerifierOption(codeVerifier),
+	g.portal.redeem("x", nil) // for a nonce
+	token, err := config.Exchange(contextWithClient(t, &http.Client{Transport: proving{g.portal}}), answered.Get("code"), oauth2.VerifierOption(codeVerifier),
 		oauth2.SetAuthURLParam("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
 		oauth2.SetAuthURLParam("client_assertion", g.portal.assertion(nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, _ := token.Extra("id_token").(string)
-	checkIDToken(t, ctx, g, metadata, raw)
-	if token.RefreshToken != "" || token.Type() != "Bearer" || time.Until(token.Expiry) > time.Minute {
+	checkIDToken(t, ctx, g, metadata, token)
+	if token.RefreshToken != "" || token.Type() != "DPoP" || time.Until(token.Expiry) > time.Minute {
 		t.Errorf("access token: %+v", token)
 	}
 }
 
-func checkIDToken(t *testing.T, ctx context.Context, g *gate, metadata *rp.Provider, raw string) {
+// proving sends a portal's requests with DPoP proofs, which oauth2 doesn't know.
+type proving struct{ portal *portal }
+
+func (p proving) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("DPoP", p.portal.proof(p.portal.key, p.portal.alg, r.URL.Path, map[string]any{"htm": r.Method}))
+	return p.portal.gate.Client().Transport.RoundTrip(r)
+}
+
+func checkIDToken(t *testing.T, ctx context.Context, g *gate, metadata *rp.Provider, token *oauth2.Token) {
 	t.Helper()
+	raw, _ := token.Extra("id_token").(string)
 	idToken, err := metadata.Verifier(&rp.Config{ClientID: "portal", SupportedSigningAlgs: []string{"ES256"}}).Verify(ctx, raw)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := idToken.VerifyAccessToken(token.AccessToken); err != nil { // at_hash
+		t.Error(err)
 	}
 	var claims struct {
 		ACR      string   `json:"acr"`
@@ -201,23 +214,38 @@ func TestDiscovery(t *testing.T) {
 		"pushed_authorization_request_endpoint": g.URL + "/par",
 		"jwks_uri":                              g.URL + "/jwks.json",
 		"require_pushed_authorization_requests": true,
-		"authorization_response_iss_parameter_supported":   true,
-		"request_uri_parameter_supported":                  false,
-		"scopes_supported":                                 []any{"openid"},
-		"response_types_supported":                         []any{"code"},
-		"response_modes_supported":                         []any{"query"},
-		"grant_types_supported":                            []any{"authorization_code"},
-		"acr_values_supported":                             []any{oidc.DefaultACR},
-		"subject_types_supported":                          []any{"public"},
-		"id_token_signing_alg_values_supported":            []any{"ES256"},
-		"token_endpoint_auth_methods_supported":            []any{"private_key_jwt"},
-		"token_endpoint_auth_signing_alg_values_supported": []any{"ES256", "PS256", "EdDSA"},
-		"claims_supported":                                 []any{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr"},
-		"code_challenge_methods_supported":                 []any{"S256"},
-		"ui_locales_supported":                             []any{"ja", "en"},
-		"tls_client_certificate_bound_access_tokens":       true,
+		"authorization_response_iss_parameter_supported":           true,
+		"request_uri_parameter_supported":                          false,
+		"scopes_supported":                                         []any{"openid"},
+		"response_types_supported":                                 []any{"code"},
+		"response_modes_supported":                                 []any{"query", "form_post"},
+		"claims_parameter_supported":                               true,
+		"prompt_values_supported":                                  []any{"none", "login"},
+		"request_object_signing_alg_values_supported":              []any{"ES256", "PS256", "EdDSA"},
+		"grant_types_supported":                                    []any{"authorization_code"},
+		"acr_values_supported":                                     []any{oidc.DefaultACR},
+		"subject_types_supported":                                  []any{"public"},
+		"id_token_signing_alg_values_supported":                    []any{"ES256"},
+		"token_endpoint_auth_methods_supported":                    []any{"private_key_jwt"},
+		"token_endpoint_auth_signing_alg_values_supported":         []any{"ES256", "PS256", "EdDSA"},
+		"dpop_signing_alg_values_supported":                        []any{"ES256", "PS256", "EdDSA"},
+		"userinfo_endpoint":                                        g.URL + "/userinfo",
+		"end_session_endpoint":                                     g.URL + "/end_session",
+		"otpgate_status_endpoint":                                  g.URL + "/status",
+		"introspection_endpoint":                                   g.URL + "/introspect",
+		"introspection_endpoint_auth_methods_supported":            []any{"private_key_jwt"},
+		"introspection_endpoint_auth_signing_alg_values_supported": []any{"ES256", "PS256", "EdDSA"},
+		"revocation_endpoint":                                      g.URL + "/revoke",
+		"revocation_endpoint_auth_methods_supported":               []any{"private_key_jwt"},
+		"revocation_endpoint_auth_signing_alg_values_supported":    []any{"ES256", "PS256", "EdDSA"},
+		"claims_supported":                                         []any{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr"},
+		"code_challenge_methods_supported":                         []any{"S256"},
+		"ui_locales_supported":                                     []any{"ja", "en"},
+		"tls_client_certificate_bound_access_tokens":               true,
 		"mtls_endpoint_aliases": map[string]any{
 			"pushed_authorization_request_endpoint": g.mtls.URL + "/par", "token_endpoint": g.mtls.URL + "/token",
+			"userinfo_endpoint": g.mtls.URL + "/userinfo", "introspection_endpoint": g.mtls.URL + "/introspect",
+			"revocation_endpoint": g.mtls.URL + "/revoke", "otpgate_status_endpoint": g.mtls.URL + "/status",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -227,7 +255,7 @@ func TestDiscovery(t *testing.T) {
 
 func TestEndpointsOfTheLibraryAreClosed(t *testing.T) {
 	g := newGate(t)
-	for _, path := range []string{"/authorize/callback", "/oauth/token", "/oauth/introspect", "/keys", "/userinfo", "/revoke", "/end_session", "/device_authorization", "/healthz", "/ready"} {
+	for _, path := range []string{"/authorize/callback", "/oauth/token", "/oauth/introspect", "/keys", "/oauth/revoke", "/oidc/userinfo", "/device_authorization", "/healthz", "/ready"} {
 		if a := g.get(g.Client(), path); a.status != http.StatusNotFound {
 			t.Errorf("%s: %d", path, a.status)
 		}
@@ -246,7 +274,11 @@ func TestNoOtherOriginMayRead(t *testing.T) {
 		if allowed := a.header.Get("Access-Control-Allow-Origin"); allowed != "" {
 			t.Errorf("%s allows %q", path, allowed)
 		}
-		if a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Cache-Control") != "no-store" {
+		cache := a.header.Get("Cache-Control")
+		if path == "/jwks.json" && strings.HasPrefix(cache, "public, ") { // the one thing that is meant to be kept
+			cache = "no-store"
+		}
+		if a.header.Get("X-Content-Type-Options") != "nosniff" || cache != "no-store" {
 			t.Errorf("%s: headers %v", path, a.header)
 		}
 	}
@@ -296,7 +328,7 @@ func TestCounter(t *testing.T) {
 	g.portal.push(map[string]string{"scope": "profile"})
 	g.post(g.Client(), "/par", "client_id=someone")
 	const want = `
-# HELP otpgate_oidc_requests_total Requests to the OIDC door, by what became of them: ok, the error code, or cancelled.
+# HELP otpgate_oidc_requests_total Requests to the OIDC door, by what became of them: ok, the error code, no_token, or cancelled.
 # TYPE otpgate_oidc_requests_total counter
 otpgate_oidc_requests_total{client="portal",endpoint="authorize",result="ok"} 1
 otpgate_oidc_requests_total{client="portal",endpoint="par",result="invalid_scope"} 1

@@ -1,11 +1,15 @@
 package oidc
 
 import (
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"testing"
 	"time"
@@ -36,12 +40,16 @@ func FuzzPushedForm(f *testing.F) {
 				t.Errorf("parameter %q is %q", name, value)
 			}
 		}
-		req, err := newRequest(client, form, time.Unix(0, 0))
+		req, _, err := readRequest(client, form, pushed, time.Unix(0, 0))
+		if err != nil {
+			return
+		}
+		name, err := namedPlainly(form["login_hint"])
 		if err != nil {
 			return
 		}
 		if req.Client != "portal" || req.RedirectURI != client.RedirectURIs[0] || len(req.Challenge) != 43 ||
-			req.Subject == "" || len(req.Subject) > 255 || len(req.State) > maxState || len(req.Locales) > maxLocales {
+			name.customer == "" || len(name.customer) > 255 || len(req.State) > maxState || len(req.Locales) > maxLocales {
 			t.Errorf("request %+v", req)
 		}
 	})
@@ -130,12 +138,56 @@ func FuzzKeySet(f *testing.F) {
 	}
 	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB"},null,{}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		keys, err := parseKeySet(data, PrivateKeyJWT)
+		keys, err := parseKeySet(data, keysFor(PrivateKeyJWT))
 		if err != nil {
 			return
 		}
-		if err := checkClientKeys(jose.JSONWebKeySet{Keys: keys}, PrivateKeyJWT); err != nil {
+		if err := checkKeys(jose.JSONWebKeySet{Keys: keys}, keysFor(PrivateKeyJWT)); err != nil {
 			t.Errorf("taken: %v", err)
+		}
+	})
+}
+
+// No bytes are a proof by a key that didn't sign them, nor of another endpoint than
+// the signer has named.
+func FuzzProof(f *testing.F) {
+	signer := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) // the same in every process that fuzzes
+	js, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: signer}, (&jose.SignerOptions{EmbedJWK: true}).WithType(proofType))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, payload := range []string{
+		`{"jti":"1","htm":"POST","htu":"https://gate.example/token","iat":0,"nonce":"n","ath":"a"}`,
+		`{"jti":"","htm":["POST"],"iat":1e300}`, `[]`, `{"jti":"a","jti":"b"}`, `{"htu":"https://gate.example:443/token?x#y"}`,
+	} {
+		jws, err := js.Sign([]byte(payload))
+		if err != nil {
+			f.Fatal(err)
+		}
+		compact, err := jws.CompactSerialize()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(compact)
+	}
+	f.Add("eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6Im5vbmUifQ.e30.")
+	f.Add("..")
+	key := jose.JSONWebKey{Key: signer.Public()}
+	sum, err := key.Thumbprint(crypto.SHA256)
+	if err != nil {
+		f.Fatal(err)
+	}
+	elsewhere := httptest.NewRequest(http.MethodPost, "https://gate.example/par", nil)
+	f.Fuzz(func(t *testing.T, raw string) {
+		p, err := parseProof(raw)
+		if err != nil {
+			return
+		}
+		if p.thumbprint != base64.RawURLEncoding.EncodeToString(sum) {
+			t.Errorf("a proof by %s: %q", p.thumbprint, raw)
+		}
+		if err := p.verify(elsewhere, []string{"https://gate.example"}, "", time.Unix(0, 0)); err == nil {
+			t.Errorf("taken at another endpoint: %q", raw)
 		}
 	})
 }

@@ -2,6 +2,8 @@ package oidc_test
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -66,6 +69,10 @@ type gate struct {
 	ahead   atomic.Int64 // ns that the clock was moved ahead
 	stopped time.Time    // unless zero: where the clock stands still
 	result  atomic.Pointer[verifier.Result]
+
+	rotation  time.Duration
+	algorithm jose.SignatureAlgorithm // of both clients
+	notes     []string
 }
 
 // portal is a client with its key.
@@ -75,6 +82,7 @@ type portal struct {
 	alg  jose.SignatureAlgorithm
 	gate *gate
 
+	nonce       string             // of the last answer, for DPoP proofs
 	redirectURI string             // beside the usual two
 	change      func(*oidc.Client) // of its registration
 	jtis        atomic.Int64
@@ -149,16 +157,22 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 
 		AddressRate: g.addressRate,
 
-		Locales:  []language.Tag{language.Japanese, language.English},
-		Passing:  g.passing,
-		Records:  records,
-		Seal:     openSeal{},
+		Locales:     []language.Tag{language.Japanese, language.English},
+		Passing:     g.passing,
+		Records:     records,
+		Seal:        openSeal{},
+		KeyRotation: g.rotation, NoteKey: g.noteKey,
 		CodePage: func(id, _ string) string { return "/otp/" + id },
 		NoRequest: func(w http.ResponseWriter, _ *http.Request, status int) {
 			if status == http.StatusNotFound {
 				status = http.StatusGone // not to be taken for a route that isn't there
 			}
 			w.WriteHeader(status)
+		},
+		SignedOut: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "nobody is signed in") },
+		PostForm:  func(w http.ResponseWriter, _ *http.Request, form oidc.Form) { json.NewEncoder(w).Encode(form) },
+		Status: func(_ context.Context, realm, customer string) (string, error) {
+			return "status of " + customer + "@" + realm, nil
 		},
 		Now:     g.now,
 		Logger:  slog.New(slog.NewTextHandler(g.log, nil)),
@@ -285,6 +299,18 @@ func (g *gate) post(client *http.Client, path, form string) answer {
 	return g.do(client, r)
 }
 
+// postWith posts a form with headers.
+func (g *gate) postWith(headers http.Header, path, form string) answer {
+	g.t.Helper()
+	r, err := http.NewRequest(http.MethodPost, g.URL+path, strings.NewReader(form))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	maps.Copy(r.Header, headers)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return g.do(g.Client(), r)
+}
+
 // load opens requestURI in a browser and returns the path of the code page.
 func (g *gate) load(browser *http.Client, requestURI string) string {
 	g.t.Helper()
@@ -318,11 +344,15 @@ func (p *portal) client() oidc.Client {
 	}
 	c := oidc.Client{
 		ID: p.id, Realm: "retail", ACR: oidc.DefaultACR,
-		Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, IDTokenAlg: jose.ES256, SenderConstraint: oidc.ByDPoP,
-		RedirectURIs: redirectURIs,
+		Profile: oidc.ProfileFAPI2, Auth: oidc.PrivateKeyJWT, IDTokenAlg: cmp.Or(p.gate.algorithm, jose.ES256), SenderConstraint: oidc.ByDPoP,
+		RedirectURIs:           redirectURIs,
+		PostLogoutRedirectURIs: []string{"https://portal.example/bye"},
 		Keys: oidc.KeySource{Set: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
 			{Key: p.key.Public(), KeyID: p.id + "-key", Algorithm: string(p.alg), Use: "sig"},
 		}}},
+	}
+	if c.IDTokenAlg == jose.RS256 { // which FAPI 2.0 has not
+		c.Profile = oidc.ProfileOIDC
 	}
 	if p.change != nil {
 		p.change(&c)
@@ -417,7 +447,13 @@ func (p *portal) tokenForm(code string, changed map[string]string) string {
 
 func (p *portal) redeem(code string, changed map[string]string) answer {
 	p.gate.t.Helper()
-	return p.gate.post(p.gate.Client(), "/token", p.tokenForm(code, changed))
+	for {
+		a := p.gate.postWith(http.Header{"Dpop": {p.proof(p.key, p.alg, "/token", nil)}}, "/token", p.tokenForm(code, changed))
+		p.nonce = a.header.Get("DPoP-Nonce")
+		if a.field("error") != "use_dpop_nonce" {
+			return a
+		}
+	}
 }
 
 // wantRefused checks an error answer, and that nothing was handed out with it.

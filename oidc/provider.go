@@ -2,7 +2,6 @@ package oidc
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/zitadel/oidc/v3/pkg/op"
 	"golang.org/x/text/language"
 	"golang.org/x/time/rate"
 
@@ -38,6 +36,11 @@ type Config struct {
 	Records store.Records // for the signing keys and the marks of assertions
 	Seal    Sealer
 
+	// KeyRotation is how long a key signs until the next one does; 0: until it is
+	// rotated by hand.
+	KeyRotation time.Duration
+	NoteKey     NoteKey
+
 	// CodePage is the path of the page that asks for the code of a client's
 	// transaction id, on the issuer's origin, with a query if need be.
 	CodePage func(id, client string) string
@@ -46,6 +49,13 @@ type Config struct {
 	// unknown, expired or ended; 503 if that can't be said now, and the same
 	// address may lead on in a moment.
 	NoRequest func(w http.ResponseWriter, r *http.Request, status int)
+	// SignedOut answers a browser at /end_session that need not go back to a
+	// portal.
+	SignedOut func(w http.ResponseWriter, r *http.Request)
+	// PostForm answers a browser with a page whose form takes an answer to a portal.
+	PostForm func(w http.ResponseWriter, r *http.Request, form Form)
+	// Status is what a portal is told of a customer: the verifier's service state.
+	Status func(ctx context.Context, realm, customer string) (string, error)
 
 	Now     func() time.Time
 	Logger  *slog.Logger
@@ -57,10 +67,10 @@ type Config struct {
 type Provider struct {
 	issuer    string
 	clients   map[string]*Client
-	accounts  map[string]*account // by client id
-	marks     map[string]*mark    // by client id
-	fetched   map[string]*keySet  // by client id: of those with a jwks_uri
-	decoys    []jose.JSONWebKey   // what to verify by for want of a key
+	accounts  map[string]*account  // by client id
+	marks     map[string]*mark     // by client id
+	fetched   map[keyOwner]*keySet // those with a jwks_uri
+	decoys    []jose.JSONWebKey    // what to verify by for want of a key
 	limits    *limits
 	mtls      string // MTLSURL
 	discovery []byte
@@ -68,11 +78,17 @@ type Provider struct {
 	passing   store.Passing
 	loading   sync.Mutex // held while the loads of a request change: Passing has no way to change a value
 	records   store.Records
+	keys      *keeper
 	storage   *storage
-	tokens    *op.Provider
+	nonces    nonces
 	codePage  func(id, client string) string
 	noRequest func(w http.ResponseWriter, r *http.Request, status int)
+	signedOut func(w http.ResponseWriter, r *http.Request)
+	postForm  func(w http.ResponseWriter, r *http.Request, form Form)
 
+	customerStatus func(ctx context.Context, realm, customer string) (string, error)
+
+	started  time.Time
 	now      func() time.Time
 	steady   steadyClock
 	log      *slog.Logger
@@ -81,7 +97,7 @@ type Provider struct {
 	requests *prometheus.CounterVec // by endpoint, client, result
 }
 
-// New checks the configuration, makes the signing key if there is none yet and
+// New checks the configuration, makes the signing keys that are missing and
 // returns the provider.
 func New(ctx context.Context, c Config) (*Provider, error) {
 	if err := checkIssuer(c.Issuer); err != nil {
@@ -94,8 +110,11 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	if err := checkMTLS(c.MTLSURL, clients); err != nil {
 		return nil, err
 	}
-	keys, err := loadKeys(ctx, c.Records, c.Seal, c.Now)
-	if err != nil {
+	keys := &keeper{
+		issuer: c.Issuer, records: c.Records, seal: c.Seal, algorithms: algorithmsOf(clients), rotation: c.KeyRotation,
+		now: c.Now, note: c.NoteKey, log: c.Logger,
+	}
+	if err := keys.tend(ctx, "", keys.due); err != nil {
 		return nil, err
 	}
 	marks, err := loadMarks(ctx, c.Records, clients)
@@ -121,25 +140,33 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		marks:     marks,
 		passing:   c.Passing,
 		records:   c.Records,
+		keys:      keys,
 		storage:   &storage{keys: keys, now: c.Now},
 		codePage:  c.CodePage,
 		noRequest: c.NoRequest,
-		now:       c.Now,
-		log:       c.Logger,
-		refused:   rate.NewLimiter(linesLogged, linesBurst),
-		failed:    rate.NewLimiter(linesLogged, linesBurst),
-		requests:  newRequestCounter(),
+		signedOut: c.SignedOut,
+		postForm:  c.PostForm,
+		nonces:    newNonces(),
+
+		customerStatus: c.Status,
+		started:        c.Now(),
+		now:            c.Now,
+		log:            c.Logger,
+		refused:        rate.NewLimiter(linesLogged, linesBurst),
+		failed:         rate.NewLimiter(linesLogged, linesBurst),
+		requests:       newRequestCounter(),
 	}
-	for id := range clients {
+	for id, client := range clients {
 		p.accounts[id] = newAccount(c.Now())
+		if client.BareHint {
+			c.Logger.WarnContext(ctx, "a client takes login_hint from the browser, so whoever holds the browser says whose one-time password is asked for; "+
+				"push the request, sign it, or name the customer by an id_token_hint", "client", id)
+		}
 	}
 	if err := c.Metrics.Register(p.requests); err != nil {
 		return nil, fmt.Errorf("oidc: metrics: %w", err)
 	}
 	if p.discovery, err = p.discoveryDocument(c.Locales); err != nil {
-		return nil, err
-	}
-	if p.tokens, err = newTokenMaker(c.Issuer, p.storage); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -150,6 +177,8 @@ func (p *Provider) Mount(mux *http.ServeMux) {
 	mux.HandleFunc("/.well-known/openid-configuration", p.api("discovery", p.serveDiscovery))
 	mux.HandleFunc("/jwks.json", p.api("jwks", p.serveKeys))
 	mux.HandleFunc("/authorize", p.serveAuthorize)
+	mux.HandleFunc("GET "+responsePath+"{id}", p.serveResponse)
+	mux.HandleFunc("/end_session", p.serveEndSession)
 	p.MountMTLS(mux)
 }
 
@@ -159,20 +188,10 @@ func (p *Provider) Mount(mux *http.ServeMux) {
 func (p *Provider) MountMTLS(mux *http.ServeMux) {
 	mux.HandleFunc("/par", p.backChannel("par", p.servePushed))
 	mux.HandleFunc("/token", p.backChannel("token", p.serveToken))
-}
-
-// newTokenMaker returns the library's provider, used for making tokens only.
-// Its access tokens are encrypted under a key of this process: nothing accepts
-// one after a restart, and none lives longer than accessTokenLife anyway.
-func newTokenMaker(issuer string, s *storage) (*op.Provider, error) {
-	var key [32]byte
-	rand.Read(key[:])
-	maker, err := op.NewProvider(&op.Config{}, s, op.StaticIssuer(issuer),
-		op.WithCrypto(op.NewAES256GCMCrypto(key, "")), op.WithCORSOptions(nil))
-	if err != nil {
-		return nil, fmt.Errorf("oidc: token maker: %w", err)
-	}
-	return maker, nil
+	mux.HandleFunc("/userinfo", p.backChannel("userinfo", p.serveUserInfo))
+	mux.HandleFunc("/introspect", p.backChannel("introspect", p.serveIntrospect))
+	mux.HandleFunc("/revoke", p.backChannel("revoke", p.serveRevoke))
+	mux.HandleFunc("/status", p.backChannel("status", p.serveStatus))
 }
 
 // checkMTLS: a client that nobody would ask for its certificate could never

@@ -2,8 +2,8 @@ package oidc
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -11,34 +11,65 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// How long tokens live: an ID token long enough to be fetched and checked, an
-// access token no longer than the log-in that it is the by-product of.
-const (
-	idTokenLife     = 5 * time.Minute
-	accessTokenLife = time.Minute
-)
+// idTokenLife is long enough for an ID token to be fetched and checked.
+const idTokenLife = 5 * time.Minute
 
 // storage is the library's view of our data (op.Storage): the signing keys.
 type storage struct {
-	keys *keys
+	keys *keeper
 	now  func() time.Time
 }
 
-func (s *storage) SigningKey(context.Context) (op.SigningKey, error) { return s.keys.signing, nil }
+var _ op.CanSetUserinfoFromRequest = (*storage)(nil)
 
-func (s *storage) KeySet(context.Context) ([]op.Key, error) { return s.keys.public, nil }
+// algorithmKey is where a context has the algorithm to sign with: the library
+// asks for a key without saying whose token it is for.
+type algorithmKey struct{}
+
+func withAlgorithm(ctx context.Context, alg jose.SignatureAlgorithm) context.Context {
+	return context.WithValue(ctx, algorithmKey{}, alg)
+}
+
+func (s *storage) SigningKey(ctx context.Context) (op.SigningKey, error) {
+	alg, _ := ctx.Value(algorithmKey{}).(jose.SignatureAlgorithm)
+	key := s.keys.current.Load().signing(alg, s.now())
+	if key == nil {
+		return nil, fmt.Errorf("oidc: there is no signing key for %q", alg)
+	}
+	return key, nil
+}
+
+// KeySet isn't asked for: the key set is served by this package.
+func (s *storage) KeySet(context.Context) ([]op.Key, error) { return nil, errNotOffered }
 
 func (s *storage) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm, error) {
-	return []jose.SignatureAlgorithm{jose.ES256}, nil
+	return s.keys.algorithms, nil
 }
 
 // DeleteAuthRequest has nothing to do: the code is gone since it was redeemed.
 func (s *storage) DeleteAuthRequest(context.Context, string) error { return nil }
 
-// CreateAccessToken names the access token that OIDC Core §3.1.3.3 demands. No
-// endpoint accepts it.
+// SetUserinfoFromScopes: the library takes sub from info once it has asked for it.
+func (s *storage) SetUserinfoFromScopes(_ context.Context, info *oidc.UserInfo, subject, _ string, _ []string) error {
+	info.Subject = subject
+	return nil
+}
+
+// SetUserinfoFromRequest adds the transaction that was confirmed (RFC 9396 §7, §9).
+func (s *storage) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, request op.IDTokenRequest, _ []string) error {
+	g, ok := request.(*grant)
+	if !ok {
+		return errNotOffered
+	}
+	if g.Details != nil {
+		info.AppendClaims("authorization_details", g.Details)
+	}
+	return nil
+}
+
+// CreateAccessToken isn't asked for: access tokens are this package's own.
 func (s *storage) CreateAccessToken(context.Context, op.TokenRequest) (id string, expires time.Time, err error) {
-	return rand.Text(), s.now().Add(accessTokenLife), nil
+	return "", time.Time{}, errNotOffered
 }
 
 func (s *storage) Health(context.Context) error { return nil }
@@ -64,10 +95,10 @@ func (c tokenClient) IsScopeAllowed(scope string) bool     { return scope == oid
 func (c tokenClient) IDTokenUserinfoClaimsAssertion() bool { return false }
 func (c tokenClient) ClockSkew() time.Duration             { return 0 }
 
-// RestrictAdditionalIdTokenScopes: no scope puts anything into the ID token.
-// (With one left the library would replace sub by that of a userinfo.)
+// RestrictAdditionalIdTokenScopes leaves openid: for that the library calls the two
+// methods of storage that add to the ID token what it doesn't know.
 func (c tokenClient) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:revive // the library named it
-	return func([]string) []string { return nil }
+	return func(scopes []string) []string { return scopes }
 }
 
 func (c tokenClient) RestrictAdditionalAccessTokenScopes() func([]string) []string {
@@ -115,10 +146,6 @@ func (s *storage) GetClientByClientID(context.Context, string) (op.Client, error
 }
 
 func (s *storage) AuthorizeClientIDSecret(context.Context, string, string) error {
-	return errNotOffered
-}
-
-func (s *storage) SetUserinfoFromScopes(context.Context, *oidc.UserInfo, string, string, []string) error {
 	return errNotOffered
 }
 

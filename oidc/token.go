@@ -1,10 +1,13 @@
 package oidc
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 
+	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
@@ -18,29 +21,70 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) (*Client, 
 	if err != nil {
 		return client, err
 	}
-	g, err := p.redeem(r, client, form)
+	bound, err := p.bind(w, r, client) // first: a client that lacks a nonce only must not lose its code
 	if err != nil {
 		return client, err
 	}
-	ctx := op.ContextWithIssuer(r.Context(), p.issuer)
-	response, err := op.CreateTokenResponse(ctx, g, tokenClient{client}, p.tokens, true, form["code"], "")
+	g, err := p.redeem(r, client, form, bound)
 	if err != nil {
-		return client, fmt.Errorf("oidc: make tokens: %w", err)
+		return client, err
 	}
-	writeJSON(w, http.StatusOK, response)
+	answer, err := p.issueTokens(r.Context(), client, g, form["code"], bound)
+	if err != nil {
+		return client, err
+	}
+	writeJSON(w, http.StatusOK, answer)
 	return client, nil
+}
+
+// tokenResponse is RFC 6749 §5.1 with OIDC Core §3.1.3.3.
+type tokenResponse struct {
+	AccessToken string `json:"access_token"`
+	Type        string `json:"token_type"`
+	ExpiresIn   int    `json:"expires_in"` // seconds
+	Scope       string `json:"scope"`
+	IDToken     string `json:"id_token"`
+
+	Details json.RawMessage `json:"authorization_details,omitempty"` // RFC 9396 §7
+}
+
+func (p *Provider) issueTokens(ctx context.Context, client *Client, g *grant, code string, bound binding) (tokenResponse, error) {
+	token, err := p.issueAccess(ctx, g, code, bound)
+	if err != nil {
+		return tokenResponse{}, err
+	}
+	idToken, err := p.idToken(ctx, client, g, token, code)
+	if err != nil {
+		return tokenResponse{}, err
+	}
+	return tokenResponse{
+		AccessToken: token, Type: bound.tokenType(), ExpiresIn: int(accessTokenLife.Seconds()), Scope: oidc.ScopeOpenID, IDToken: idToken,
+		Details: g.Details,
+	}, nil
+}
+
+// idToken makes the ID token of g, with the hashes of what goes beside it.
+func (p *Provider) idToken(ctx context.Context, client *Client, g *grant, accessToken, code string) (string, error) {
+	token, err := op.CreateIDToken(withAlgorithm(ctx, client.IDTokenAlg), p.issuer, g, idTokenLife, accessToken, code, p.storage, tokenClient{client})
+	if err != nil {
+		return "", fmt.Errorf("oidc: make ID token: %w", err)
+	}
+	return token, nil
 }
 
 // redeem uses up the code in form and returns its grant, if the client may have
 // it. The code is taken before anything about it is compared: of parallel
 // redemptions one can succeed, and a wrong one costs the code.
-func (p *Provider) redeem(r *http.Request, client *Client, form params) (*grant, error) {
+func (p *Provider) redeem(r *http.Request, client *Client, form params, bound binding) (*grant, error) {
 	switch form["grant_type"] {
 	case "authorization_code":
 	case "":
 		return nil, refuse(invalidRequest, "grant_type is required")
 	default:
 		return nil, refuse(unsupportedGrantType, "grant_type must be authorization_code")
+	}
+	if form["authorization_details"] != "" { // RFC 9396 §6.1: fewer could be asked for here
+		return nil, refuse(invalidAuthorizations, "what was asked for when the request was made is what is granted")
 	}
 	if form["code"] == "" {
 		return nil, refuse(invalidRequest, "code is required")
@@ -54,6 +98,9 @@ func (p *Provider) redeem(r *http.Request, client *Client, form params) (*grant,
 	var reason string
 	switch {
 	case g == nil:
+		if err := p.revokeReused(r.Context(), form["code"]); err != nil {
+			return nil, err
+		}
 		reason = "the code is unknown, expired or used"
 	case g.Client != client.ID:
 		reason = "the code is another client's"
@@ -61,8 +108,13 @@ func (p *Provider) redeem(r *http.Request, client *Client, form params) (*grant,
 		reason = "redirect_uri differs"
 	case !g.proves(form["code_verifier"]):
 		reason = "code_verifier doesn't prove the code_challenge"
+	case g.Key != "" && g.Key != bound.Key:
+		reason = "it was bound to another DPoP key when the request was pushed"
 	default:
 		return g, nil
+	}
+	if g != nil {
+		p.accounts[g.Client].release(g.Reserved)
 	}
 	return nil, refuse(invalidGrant, "the code, redirect_uri or code_verifier is not right").because(errors.New(reason))
 }

@@ -17,17 +17,19 @@ func TestParallelRedemptionsGiveOneToken(t *testing.T) {
 	g := newGate(t)
 	for range 10 {
 		code := g.code()
-		forms := make([]string, 16)
+		g.portal.redeem("x", nil) // for a nonce
+		forms, proofs := make([]string, 16), make([]string, 16)
 		for i := range forms {
 			forms[i] = g.portal.tokenForm(code, nil)
+			proofs[i] = g.portal.proof(g.portal.key, g.portal.alg, "/token", nil)
 		}
 		var tokens, refused atomic.Int32
 		var all sync.WaitGroup
 		start := make(chan struct{})
-		for _, form := range forms {
+		for i := range forms {
 			all.Go(func() {
 				<-start
-				switch a := g.post(g.Client(), "/token", form); {
+				switch a := g.postWith(http.Header{"Dpop": {proofs[i]}}, "/token", forms[i]); {
 				case a.status == http.StatusOK && a.field("id_token") != "":
 					tokens.Add(1)
 				case a.status == http.StatusBadRequest && a.field("error") == "invalid_grant":

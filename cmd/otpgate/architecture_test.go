@@ -19,10 +19,10 @@ import (
 // other, and nobody but cmd imports config. A new package is drawn here first.
 var arrows = map[string][]string{
 	"cmd/otpgate": {
-		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/pages",
+		"config", "radius", "oidc", "verifier", "verifier/otp", "internal/admin", "internal/audit", "internal/durable", "internal/pages",
 		"internal/store", "internal/store/bolt", "internal/store/memory", "internal/store/seal", "examples/portal/relyingparty",
 	},
-	"config": {"radius/dictionary", "oidc/dn"},
+	"config": {"radius/dictionary", "oidc/dn", "internal/durable"},
 
 	"radius":            {"verifier", "radius/dictionary"},
 	"radius/dictionary": {},
@@ -36,11 +36,12 @@ var arrows = map[string][]string{
 	"verifier/pskc": {"verifier/otp"},
 
 	"internal/store":           {},
-	"internal/store/bolt":      {"internal/store"},
+	"internal/store/bolt":      {"internal/store", "internal/durable"},
 	"internal/store/memory":    {"internal/store"},
-	"internal/store/seal":      {"internal/store"},
+	"internal/store/seal":      {"internal/store", "internal/durable"},
 	"internal/store/storetest": {"internal/store"},
-	"internal/audit":           {},
+	"internal/audit":           {"internal/durable"},
+	"internal/durable":         {},
 
 	"examples/portal":              {"examples/portal/relyingparty"},
 	"examples/portal/relyingparty": {},

@@ -16,6 +16,7 @@ import (
 
 	"otpgate/internal/admin"
 	"otpgate/internal/audit"
+	"otpgate/internal/durable"
 	"otpgate/internal/store/bolt"
 	"otpgate/internal/store/seal"
 	"otpgate/verifier"
@@ -50,7 +51,7 @@ func (c backupCmd) Run(ctx context.Context, term terminal) error {
 	} else if err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(c.File)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(c.File)); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -206,12 +207,4 @@ type sectionWriter struct{ *io.SectionReader }
 // WriteTo implements io.WriterTo.
 func (s sectionWriter) WriteTo(w io.Writer) (int64, error) {
 	return io.CopyN(w, s.SectionReader, s.Size())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -20,6 +20,7 @@ import (
 	"otpgate/config"
 	"otpgate/internal/admin"
 	"otpgate/internal/store/seal"
+	"otpgate/oidc"
 	"otpgate/radius"
 	"otpgate/verifier"
 )
@@ -55,6 +56,7 @@ type gateway struct {
 		roots       *x509.CertPool
 	}
 	operator *admin.Server
+	provider *oidc.Provider
 	rotation *seal.Rotation
 	public   http.Handler // OIDC and pages
 	mtls     http.Handler // OIDC for portals with a certificate, if there is a socket for it
@@ -108,6 +110,10 @@ func (g *gateway) run(ctx context.Context) error {
 	parts.Go(func() error { return g.serveHTTP(stop, "admin", g.operator.HTTP(stop), g.admin, forInside) })
 	parts.Go(func() error {
 		g.rotation.Run(stop)
+		return nil
+	})
+	parts.Go(func() error {
+		g.provider.TendKeys(stop)
 		return nil
 	})
 	for _, conn := range g.sockets.udp {

@@ -19,6 +19,7 @@ type keyCmd struct {
 type keyShowCmd struct {
 	daemonFlags
 	Wait bool `help:"Wait for the end of a rotation that is under way."`
+	OIDC bool `name:"oidc" help:"Show the keys that sign ID tokens instead."`
 }
 
 // Run shows the keys.
@@ -26,6 +27,10 @@ func (c keyShowCmd) Run(ctx context.Context, term terminal) error {
 	client, err := c.client()
 	if err != nil {
 		return err
+	}
+	if c.OIDC {
+		keys, err := client.SigningKeys(ctx)
+		return c.printSigning(term, keys, err)
 	}
 	ask := client.Keys
 	if c.Wait {
@@ -42,6 +47,8 @@ type keyRotateCmd struct {
 	daemonFlags
 	Master string `placeholder:"NEWFILE" help:"Replace the master key as well, by the one in NEWFILE; made if it isn't there. For when a master key has leaked."`
 	NoWait bool   `help:"Return at once; otpgate key show --wait waits for its end."`
+	OIDC   bool   `name:"oidc" help:"Rotate the keys that sign ID tokens instead: next ones are published, and sign in two days."`
+	Leaked bool   `help:"With --oidc: new keys sign at once, and the old ones are withdrawn. Portals refuse log-ins until they fetch the key set again."`
 }
 
 // Run begins a rotation and waits for its end. Interrupted, the rotation goes on
@@ -50,6 +57,15 @@ func (c keyRotateCmd) Run(ctx context.Context, term terminal) error {
 	client, err := c.client()
 	if err != nil {
 		return err
+	}
+	switch {
+	case c.OIDC && c.Master != "":
+		return &usageError{"--master is for the data keys, and --oidc for those that sign ID tokens", "give one of them"}
+	case c.OIDC:
+		keys, err := client.RotateSigningKeys(ctx, admin.SigningRotation{Leaked: c.Leaked})
+		return c.printSigning(term, keys, err)
+	case c.Leaked:
+		return &usageError{"--leaked goes with --oidc", "for a leaked master key, see --master"}
 	}
 	var request admin.Rotation
 	if c.Master != "" {
@@ -104,6 +120,17 @@ func watchRotation(ctx context.Context, client *admin.Client, term terminal) (ad
 		case <-time.After(interval):
 		}
 	}
+}
+
+// printSigning shows the keys that sign ID tokens.
+func (f daemonFlags) printSigning(term terminal, keys []admin.SigningKey, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case f.JSON:
+		return printJSON(term.out, keys)
+	}
+	return printSigningKeys(term, keys)
 }
 
 // print shows k; a rotation that has stalled is an error.

@@ -20,6 +20,7 @@ import (
 	"otpgate/config"
 	"otpgate/internal/admin"
 	"otpgate/internal/audit"
+	"otpgate/internal/durable"
 	"otpgate/internal/store/bolt"
 	"otpgate/internal/store/seal"
 	"otpgate/oidc"
@@ -374,7 +375,7 @@ func (r *restoration) checkClock(c verifier.ClockInfo) error {
 // it can't be given its name, the log loses its own again.
 func (r *restoration) install() error {
 	logs := auditDir(r.cfg)
-	if err := syncDir(r.unpacked(archivedAudit)); err != nil {
+	if err := durable.SyncDir(r.unpacked(archivedAudit)); err != nil {
 		return err
 	}
 	before, _ := os.Lstat(logs)
@@ -397,7 +398,7 @@ func (r *restoration) install() error {
 		return r.takeBack(logs, before, err)
 	}
 	r.result.Restored = true
-	return syncDir(r.cfg.DataDir)
+	return durable.SyncDir(r.cfg.DataDir)
 }
 
 // takeBack takes the audit log's name away again, where before stood, and returns

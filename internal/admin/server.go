@@ -23,6 +23,8 @@
 //	GET  /v1/audit/follow, export, head
 //	GET  /v1/keys                         data keys, and how far a rotation is
 //	POST /v1/keys/rotate                  begin one
+//	GET  /v1/keys/oidc                    the keys that sign ID tokens
+//	POST /v1/keys/oidc/rotate             publish next ones, or withdraw them all
 //	GET  /v1/radius/clients               what came from each RADIUS client
 //	GET  /v1/clock                        the clock, and how far it is behind
 //	POST /v1/clock/accept
@@ -62,9 +64,11 @@ type Server struct {
 	Audit    AuditReader
 	Realms   map[string]Realm // by id
 	Keys     Keys
-	Backups  Backups
-	Radius   Radius
-	Log      *slog.Logger
+	// SigningKeys are those of the OIDC door.
+	SigningKeys SigningKeys
+	Backups     Backups
+	Radius      Radius
+	Log         *slog.Logger
 }
 
 // HTTP returns the server, to be run on a listening unix socket. Requests that
@@ -114,6 +118,8 @@ func (s *Server) handler() http.Handler {
 	route("GET /v1/radius/clients", s.radiusClients)
 	route("GET /v1/keys", s.showKeys)
 	route("POST /v1/keys/rotate", s.rotateKeys)
+	route("GET /v1/keys/oidc", s.showSigningKeys)
+	route("POST /v1/keys/oidc/rotate", s.rotateSigningKeys)
 	route("GET /v1/clock", s.showClock)
 	route("POST /v1/clock/accept", s.acceptClock)
 	mux.HandleFunc("POST /v1/backup", s.backup)

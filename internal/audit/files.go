@@ -151,11 +151,3 @@ func lastLine(f *os.File, size int64) (line []byte, end int64, err error) {
 	}
 	return line[before+1:], start + int64(newline) + 1, nil
 }
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

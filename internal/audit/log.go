@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"otpgate/internal/durable"
 )
 
 var (
@@ -236,7 +238,7 @@ func (l *Log) rotate() error {
 		return err
 	}
 	// Its name must be on disk before its first line is.
-	if err := errors.Join(syncDir(l.dir), l.file.Close()); err != nil {
+	if err := errors.Join(durable.SyncDir(l.dir), l.file.Close()); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	l.order(l.end.Load())

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"otpgate/internal/durable"
 )
 
 const (
@@ -114,7 +116,7 @@ func (l *Log) open(saved Head) error {
 	// The syncs are also for new files: a name must be on disk before a line is.
 	return errors.Join(
 		truncate(l.file, fileEnd), truncate(l.heads, headsEnd),
-		syncDir(l.dir), syncDir(filepath.Dir(l.dir)),
+		durable.SyncDir(l.dir), durable.SyncDir(filepath.Dir(l.dir)),
 	)
 }
 

@@ -104,6 +104,7 @@ func usedMessages(t *testing.T) map[string]bool {
 	for _, name := range names {
 		collect(readFile(t, name), `\.T "([^"]+)"`)
 	}
+	collect(readSource(t, "signedout.go"), `"(signed_out\.[a-z]+)"`)
 	collect(readSource(t, "render.go"), `\.T\("([^"]+)"`)
 	return used
 }

@@ -75,8 +75,11 @@ func newBench(t *testing.T) *bench {
 		},
 		Portals: b.portals,
 		Realms: map[string]Realm{
-			"retail": {Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6},
-			"staff":  {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
+			"retail": {
+				Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6,
+				Details: map[string]DetailType{"payment": payment()},
+			},
+			"staff": {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
 		},
 	}
 	p.Mount(b.mux)
@@ -782,6 +785,16 @@ func TestProblemForTheOIDCDoor(t *testing.T) {
 		if h, _ := io.ReadAll(w.Body); !bytes.Contains(h, []byte(`<html lang="en">`)) {
 			t.Errorf("%s: not in English", kind)
 		}
+	}
+}
+
+func TestSignedOut(t *testing.T) {
+	p := &Pages{Logger: slog.New(slog.DiscardHandler), Now: time.Now}
+	for lang, want := range map[string]string{"en": "You are not signed in here", "ja": "このサイトにはログインしていません"} {
+		w := httptest.NewRecorder()
+		p.SignedOut(w, httptest.NewRequest(http.MethodGet, "/end_session?lang="+lang, nil))
+		wantStatus(t, w, http.StatusOK)
+		wantText(t, w, want)
 	}
 }
 

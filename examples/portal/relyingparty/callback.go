@@ -112,20 +112,23 @@ func (p *Portal) check(ctx context.Context, l login, answer url.Values) (map[str
 	return claims, nil
 }
 
-// redeem redeems the code and returns the verified ID token.
+// redeem redeems the code and returns the verified ID token. It has no use for the
+// access token: what UserInfo would say stands in the ID token.
 func (p *Portal) redeem(ctx context.Context, code, verifier string) (*oidc.IDToken, error) {
 	ctx = oidc.ClientContext(ctx, p.HTTP)
 	gateway, err := p.discover(ctx)
 	if err != nil {
 		return nil, err
 	}
-	assertion, err := p.assertion()
-	if err != nil {
-		return nil, err
-	}
-	token, err := p.client(gateway).Exchange(ctx, code, oauth2.VerifierOption(verifier),
-		oauth2.SetAuthURLParam("client_assertion_type", assertionTypeJWT),
-		oauth2.SetAuthURLParam("client_assertion", assertion))
+	token, err := withNonce(func() (*oauth2.Token, error) {
+		assertion, err := p.assertion()
+		if err != nil {
+			return nil, err
+		}
+		return p.client(gateway).Exchange(ctx, code, oauth2.VerifierOption(verifier),
+			oauth2.SetAuthURLParam("client_assertion_type", assertionTypeJWT),
+			oauth2.SetAuthURLParam("client_assertion", assertion))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("redeem code: %w", err)
 	}

@@ -102,15 +102,7 @@ func (p *Portal) push(ctx context.Context, l login, language string) (location s
 	if err != nil {
 		return "", fmt.Errorf("authorization endpoint: %w", err)
 	}
-	assertion, err := p.assertion()
-	if err != nil {
-		return "", err
-	}
-	form := request.Query()
-	form.Set("client_assertion_type", assertionTypeJWT)
-	form.Set("client_assertion", assertion)
-
-	requestURI, err := p.postPush(ctx, endpoint, form)
+	requestURI, err := withNonce(func() (string, error) { return p.postPush(ctx, endpoint, request.Query()) })
 	if err != nil {
 		return "", err
 	}
@@ -119,6 +111,12 @@ func (p *Portal) push(ctx context.Context, l login, language string) (location s
 }
 
 func (p *Portal) postPush(ctx context.Context, endpoint string, form url.Values) (requestURI string, err error) {
+	assertion, err := p.assertion()
+	if err != nil {
+		return "", err
+	}
+	form.Set("client_assertion_type", assertionTypeJWT)
+	form.Set("client_assertion", assertion)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", fmt.Errorf("push: %w", err)
@@ -138,7 +136,7 @@ func (p *Portal) postPush(ctx context.Context, endpoint string, form url.Values)
 		return "", fmt.Errorf("push: answer %s: %w", response.Status, err)
 	}
 	if response.StatusCode != http.StatusCreated || answer.RequestURI == "" {
-		return "", fmt.Errorf("push: %s: %s: %s", response.Status, answer.Error, answer.Description)
+		return "", fmt.Errorf("push: %s: %w", response.Status, &refusedError{answer.Error, answer.Description})
 	}
 	return answer.RequestURI, nil
 }

@@ -8,7 +8,8 @@
 //
 //	GET  /           log-in page: contract number and password, the first factor
 //	POST /login      right: the request is pushed (RFC 9126) for exactly this
-//	                 customer, the browser is sent to the gateway
+//	                 customer, with a DPoP proof (RFC 9449, proof.go), and the
+//	                 browser is sent to the gateway
 //	GET  /callback   the answer is checked (callback.go lists how), then logged in
 //	GET  /account    what the gateway has said: the claims of the ID token
 //	POST /logout     back to the log-in page
@@ -101,6 +102,9 @@ func New(c Config) (*Portal, error) {
 		return nil, err
 	}
 	if p.pages, err = loadPages(); err != nil {
+		return nil, err
+	}
+	if p.HTTP, err = newProver(c.HTTP, c.Now); err != nil {
 		return nil, err
 	}
 	p.pending = newShelf[login](loginLife, c.Now)

@@ -1,6 +1,7 @@
 package relyingparty_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -234,7 +236,9 @@ func (g *gateway) register(keys jose.JSONWebKeySet, redirectURI string) {
 		}},
 		Locales: []language.Tag{language.Japanese, language.English},
 		Passing: memory.New(time.Now, oidc.ClientBytes), Records: records, Seal: noSeal{},
+		NoteKey:  func(context.Context, string, string, string) error { return nil },
 		CodePage: func(id, _ string) string { return "/otp/" + id }, NoRequest: func(w http.ResponseWriter, r *http.Request, _ int) { http.NotFound(w, r) },
+		SignedOut: http.NotFound, Status: func(context.Context, string, string) (string, error) { return "none", nil },
 		Now: time.Now, Logger: slog.New(slog.NewTextHandler(g.t.Output(), nil)), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -256,6 +260,8 @@ type liar struct {
 
 	mu     sync.Mutex // guards the rest
 	pushed url.Values
+	nonce  string         // wanted in proofs; "": none
+	seen   []string       // nonces of the proofs at /par
 	claims map[string]any // in place of the right ones; nil takes one away
 	signer *ecdsa.PrivateKey
 	down   bool
@@ -301,12 +307,36 @@ func (l *liar) push(w http.ResponseWriter, r *http.Request) {
 		l.t.Error(err)
 	}
 	l.pushed = r.PostForm
+	nonce := nonceOf(l.t, r)
+	l.seen = append(l.seen, nonce)
+	if l.nonce != "" && nonce != l.nonce {
+		w.Header().Set("DPoP-Nonce", strings.TrimSuffix(l.nonce, "!"))
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, `{"error":"use_dpop_nonce"}`)
+		return
+	}
 	if l.down {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	w.WriteHeader(http.StatusCreated)
 	io.WriteString(w, `{"request_uri":"urn:ietf:params:oauth:request_uri:x","expires_in":90}`)
+}
+
+// nonceOf is the nonce in a request's proof.
+func nonceOf(t *testing.T, r *http.Request) string {
+	jws, err := jose.ParseSigned(r.Header.Get("DPoP"), []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil {
+		t.Errorf("no DPoP proof: %v", err)
+		return ""
+	}
+	var claims struct {
+		Nonce string `json:"nonce"`
+	}
+	if err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &claims); err != nil {
+		t.Error(err)
+	}
+	return claims.Nonce
 }
 
 func (l *liar) idToken() string {
@@ -448,6 +478,24 @@ func TestGatewayRefuses(t *testing.T) {
 	})), http.StatusForbidden, "ask your branch to unlock it")
 	l.down = true
 	b.wantOut(b.post("/login", url.Values{"number": {customer}, "password": {password}}), http.StatusBadGateway, "in a few minutes")
+}
+
+// The gateway's nonce is taken up, and a gateway that is never content isn't asked
+// without end.
+func TestNonceOfTheGateway(t *testing.T) {
+	l, b := newLiedTo(t)
+	l.nonce = "n1"
+	b.login()
+	first := l.pushed.Get("client_assertion")
+	b.login()
+	if !slices.Equal(l.seen, []string{"", "n1", "n1"}) || first == l.pushed.Get("client_assertion") {
+		t.Errorf("nonces in the proofs: %q", l.seen)
+	}
+	l.nonce, l.seen = "n2!", nil // it hands out another than it takes
+	b.wantOut(b.post("/login", url.Values{"number": {customer}, "password": {password}}), http.StatusBadGateway, "in a few minutes")
+	if !slices.Equal(l.seen, []string{"n1", "n2"}) {
+		t.Errorf("nonces in the proofs: %q", l.seen)
+	}
 }
 
 // Without the first factor nothing is asked of the gateway.

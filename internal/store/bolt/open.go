@@ -12,6 +12,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"otpgate/internal/durable"
 )
 
 // What Open refuses, beside the operating system's own errors. Each message
@@ -124,7 +126,7 @@ func create(path string) (err error) {
 	if err := os.Link(temp, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(filepath.Clean(dir))
+	return durable.SyncDir(filepath.Clean(dir))
 }
 
 // lockAndCheck takes the lock that bbolt's own is made on, and makes sure that
@@ -197,12 +199,4 @@ func checkSchema(tx *bbolt.Tx) error {
 		return fmt.Errorf("%w (its schema version is %d, this program's %d)", ErrNewer, version, schemaVersion)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

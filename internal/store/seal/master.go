@@ -11,8 +11,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"syscall"
+
+	"otpgate/internal/durable"
 )
 
 // ErrMasterFile means that the master key's file can't be used as it is. The message
@@ -86,7 +87,7 @@ func CreateMaster(path string) (Master, error) {
 	key := make([]byte, keyBytes)
 	rand.Read(key) // never fails: the program ends instead
 	text := append(base64.StdEncoding.AppendEncode([]byte(masterPrefix), key), '\n')
-	if err := writeNew(path, text); err != nil {
+	if err := durable.Create(path, text); err != nil {
 		return Master{}, fmt.Errorf("master key: %w", err)
 	}
 	aead, err := newAEAD(key)
@@ -129,31 +130,4 @@ func parseMaster(text []byte) (Master, bool) {
 	}
 	aead, err := newAEAD(key)
 	return Master{aead}, err == nil
-}
-
-// writeNew writes a file under another name and then gives it its own, which a
-// kill or a full disk can't do by half; fs.ErrExist if path is taken.
-func writeNew(path string, content []byte) (err error) {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, ".master-*") // O_EXCL, mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
-	_, err = tmp.Write(content)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
