@@ -84,8 +84,6 @@ func TestOIDCClients(t *testing.T) {
 		`profile: oidc, auth: client_secret_basic, secrets: [{ file: secret }]`:                            {secretBasic, "ES256", ""},
 		`profile: oidc, auth: client_secret_post, secrets: [{ file: secret }, {env: OTPGATE_TEST_SECRET}]`: {secretPost, "ES256", ""},
 		`profile: oidc, jwks_file: keys, id_token_alg: RS256`:                                              {privateKeyJWT, "RS256", ""},
-		`profile: entra-eam`:                      {noAuth, "RS256", ""},
-		`profile: entra-eam, id_token_alg: PS256`: {noAuth, "PS256", ""},
 	} {
 		c, faults := oidcFaults(t, oidcClient(client))
 		if got := (filled{c.Auth, c.IDTokenAlg, c.SenderConstraint}); faults != "" || got != want {
@@ -121,12 +119,8 @@ func TestOIDCClientFaults(t *testing.T) {
 		`profile: oidc, auth: client_secret_post, secrets: [{file: secret, env: A}]`:                         `119: oidc.clients[0].secrets[0]: must have exactly one of file and env`,
 		`profile: oidc, auth: client_secret_post, secrets: [{file: secret}, {file: secret}, {file: secret}]`: `118: oidc.clients[0].secrets: must have at most 2, and has 3`,
 
-		`auth: none`: `74: oidc.clients[0].auth: none is for profile entra-eam alone`,
-		`profile: entra-eam, auth: private_key_jwt, jwks_file: keys`: `94: oidc.clients[0].auth: must be none, or left out, with profile entra-eam`,
-		`profile: entra-eam, jwks_file: keys`:                        `99: oidc.clients[0].jwks_file: is of no use with auth none`,
-		`profile: entra-eam, sender_constraint: dpop`:                `107: oidc.clients[0].sender_constraint: is for portals that ask by themselves`,
-		`profile: entra-eam, rate: 5`:                                `94: oidc.clients[0].rate: is for portals that ask by themselves`,
-		`jwks_file: keys, id_token_alg: RS256`:                       `99: oidc.clients[0].id_token_alg: RS256 isn't allowed with profile fapi2`,
+		`auth: none`:                           `74: oidc.clients[0].auth: none is for profile entra-eam alone`,
+		`jwks_file: keys, id_token_alg: RS256`: `99: oidc.clients[0].id_token_alg: RS256 isn't allowed with profile fapi2`,
 
 		`jwks_file: keys, jwks_uri: https://p.example/`:    `95: oidc.clients[0].jwks_uri: is given beside jwks_file: leave one of them out`,
 		`jwks_file: keys, jwks_ca_file: ca`:                `99: oidc.clients[0].jwks_ca_file: is of no use without jwks_uri`,

@@ -118,15 +118,3 @@ func sameBrowser(r *http.Request, id, browser string) bool {
 	cookie, err := r.Cookie(cookieName(id))
 	return err == nil && subtle.ConstantTimeCompare([]byte(digest(cookie.Value)), []byte(browser)) == 1
 }
-
-// keepCookie gives the cookie of transaction id, which r has, that long to live.
-func keepCookie(w http.ResponseWriter, r *http.Request, id string, life time.Duration) {
-	if cookie, err := r.Cookie(cookieName(id)); err == nil {
-		setCookie(w, id, cookie.Value, life)
-	}
-}
-
-func hasCookie(r *http.Request, id string) bool {
-	_, err := r.Cookie(cookieName(id))
-	return err == nil
-}

@@ -61,6 +61,9 @@ func (g *gateway) wireOIDC(ctx context.Context) error {
 			customer.Problem(w, r, kind)
 		},
 		SignedOut: customer.SignedOut,
+		PostForm: func(w http.ResponseWriter, r *http.Request, form oidc.Form) {
+			customer.PostForm(w, r, pages.Form(form))
+		},
 		Status: func(ctx context.Context, realm, customer string) (string, error) {
 			state, err := g.gate.State(ctx, realm, customer)
 			return string(state), err
@@ -140,7 +143,16 @@ type requests struct{ provider *oidc.Provider }
 
 func (a requests) Pending(r *http.Request, id string) (pages.Request, error) {
 	req, err := a.provider.Pending(r, id)
-	return pages.Request(req), pageError(err)
+	if err != nil {
+		return pages.Request{}, pageError(err)
+	}
+	shown := pages.Request{
+		ID: req.ID, Realm: req.Realm, User: req.User, Client: req.Client, Locales: req.Locales, Expires: req.Expires, Portal: req.Portal,
+	}
+	for _, d := range req.Details {
+		shown.Details = append(shown.Details, pages.Detail(d))
+	}
+	return shown, nil
 }
 
 func (a requests) Accept(w http.ResponseWriter, r *http.Request, id string, result verifier.Result) (string, error) {
@@ -218,7 +230,7 @@ func pageRealms(cfg *config.Config) map[string]pages.Realm {
 	for _, r := range cfg.Realms {
 		realms[r.ID] = pages.Realm{
 			Name:   map[string]string{"ja": r.Name.JA, "en": r.Name.EN},
-			Accent: r.Theme.Accent, Digits: r.OTP.Digits,
+			Accent: r.Theme.Accent, Digits: r.OTP.Digits, Details: pageDetails(r.Transactions),
 		}
 	}
 	return realms
@@ -230,6 +242,19 @@ func pagePortals(cfg *config.Config) map[string]pages.Portal {
 		portals[c.ID] = pages.Portal{Realm: c.Realm, Home: c.ClientURI}
 	}
 	return portals
+}
+
+func pageDetails(transactions []config.Transaction) map[string]pages.DetailType {
+	text := func(n config.Name) map[string]string { return map[string]string{"ja": n.JA, "en": n.EN} }
+	types := map[string]pages.DetailType{}
+	for _, t := range transactions {
+		shown := pages.DetailType{Title: text(t.Title)}
+		for _, f := range t.Fields {
+			shown.Fields = append(shown.Fields, pages.DetailField{Name: f.Name, Kind: pages.DetailKind(f.Kind), Label: text(f.Label)})
+		}
+		types[t.Type] = shown
+	}
+	return types
 }
 
 // lowerNames is the value of user_names for lower case.
@@ -279,6 +304,10 @@ func radiusCertificate(c *config.ClientCertificate) *radius.Certificate {
 }
 
 func oidcClients(cfg *config.Config) []oidc.Client {
+	details := map[string][]oidc.DetailType{}
+	for _, r := range cfg.Realms {
+		details[r.ID] = oidcDetails(r.Transactions)
+	}
 	var clients []oidc.Client
 	for _, c := range cfg.OIDC.Clients {
 		client := oidc.Client{
@@ -288,7 +317,11 @@ func oidcClients(cfg *config.Config) []oidc.Client {
 			Keys:        oidc.KeySource{Set: c.JWKS, URI: c.JWKSURI, CAs: c.JWKSCAs},
 			Certificate: oidcCertificate(c.Certificate),
 			IDTokenAlg:  jose.SignatureAlgorithm(c.IDTokenAlg), SenderConstraint: oidc.SenderConstraint(c.SenderConstraint),
+			RequestObject: oidc.ObjectUse(c.RequestObject), HintIssuers: hintIssuers(c.HintIssuers), BareHint: c.BareLoginHint,
 			Rate: c.Rate,
+		}
+		if client.Profile != oidc.ProfileEntraEAM { // which asks for log-ins alone
+			client.Details = details[c.Realm]
 		}
 		for _, s := range c.Secrets {
 			client.Secrets = append(client.Secrets, oidc.NewSecret(s.Secret.Bytes()))
@@ -296,6 +329,33 @@ func oidcClients(cfg *config.Config) []oidc.Client {
 		clients = append(clients, client)
 	}
 	return clients
+}
+
+func hintIssuers(issuers []config.OIDCHintIssuer) []oidc.HintIssuer {
+	var converted []oidc.HintIssuer
+	for _, i := range issuers {
+		converted = append(converted, oidc.HintIssuer{
+			Issuer: i.Issuer, Audience: i.Audience, Tenant: i.Tenant, Claim: i.CustomerClaim, ExpiredFor: i.ExpiredFor,
+			Keys: oidc.KeySource{Set: i.JWKS, URI: i.JWKSURI, CAs: i.JWKSCAs},
+		})
+	}
+	return converted
+}
+
+func oidcDetails(transactions []config.Transaction) []oidc.DetailType {
+	var types []oidc.DetailType
+	for _, t := range transactions {
+		asked := oidc.DetailType{Type: t.Type}
+		for _, f := range t.Fields {
+			field := oidc.DetailField{Name: f.Name, Kind: oidc.DetailKind(f.Kind), Required: f.Required}
+			if field.Kind == oidc.DetailText {
+				field.MaxLength = f.MaxLength
+			}
+			asked.Fields = append(asked.Fields, field)
+		}
+		types = append(types, asked)
+	}
+	return types
 }
 
 func oidcCertificate(c *config.OIDCCertificate) oidc.Certificate {

@@ -75,8 +75,11 @@ func newBench(t *testing.T) *bench {
 		},
 		Portals: b.portals,
 		Realms: map[string]Realm{
-			"retail": {Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6},
-			"staff":  {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
+			"retail": {
+				Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6,
+				Details: map[string]DetailType{"payment": payment()},
+			},
+			"staff": {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
 		},
 	}
 	p.Mount(b.mux)
