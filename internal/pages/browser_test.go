@@ -24,8 +24,8 @@ import (
 	"otpgate/verifier"
 )
 
-// browserTime bounds one browser test, of which the longest takes hundreds of pictures. Chromium on a busy machine takes a few
-// seconds to start.
+// browserTime bounds one browser test, of which the longest takes hundreds of
+// pictures.
 const browserTime = 4 * time.Minute
 
 // browser is a real one, with scripts off, before a bench behind TLS whose
