@@ -24,9 +24,9 @@ import (
 	"otpgate/verifier"
 )
 
-// browserTime bounds one browser test. Chromium on a busy machine takes a few
-// seconds to start.
-const browserTime = 90 * time.Second
+// browserTime bounds one browser test, of which the longest takes hundreds of
+// pictures.
+const browserTime = 4 * time.Minute
 
 // browser is a real one, with scripts off, before a bench behind TLS whose
 // request leads to a portal at another origin.
