@@ -147,9 +147,11 @@ func TestRoomIsGivenBack(t *testing.T) {
 			if a := g.portal.redeem(g.code(), nil); a.status != http.StatusOK {
 				g.t.Fatalf("redeem: %d %s", a.status, a.body)
 			}
-			if i%30 == 0 { // proofs and access tokens are remembered for a while, the request isn't
-				g.advance(3 * time.Minute)
-			}
+			forgetProofs(g, i)
+		},
+		"not redeemed": func(g *gate, i int) {
+			wantRefused(g.t, g.portal.redeem(g.code(), map[string]string{"code_verifier": ""}), http.StatusBadRequest, "invalid_grant")
+			forgetProofs(g, i)
 		},
 		"left lying": func(g *gate, i int) {
 			g.load(g.browser(), g.portal.requestURI(nil))
@@ -164,6 +166,14 @@ func TestRoomIsGivenBack(t *testing.T) {
 				end(g, i)
 			}
 		})
+	}
+}
+
+// forgetProofs lets time go by now and then: proofs and access tokens are kept for a
+// while, and may be. It isn't enough for a request.
+func forgetProofs(g *gate, i int) {
+	if i%30 == 0 {
+		g.advance(3 * time.Minute)
 	}
 }
 

@@ -325,7 +325,7 @@ func (l *liar) push(w http.ResponseWriter, r *http.Request) {
 
 // nonceOf is the nonce in a request's proof.
 func nonceOf(t *testing.T, r *http.Request) string {
-	jws, err := jose.ParseSigned(r.Header.Get("DPoP"), []jose.SignatureAlgorithm{jose.ES256})
+	jws, err := jose.ParseSignedCompact(r.Header.Get("DPoP"), []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		t.Errorf("no DPoP proof: %v", err)
 		return ""
