@@ -95,7 +95,7 @@ func (k Kind) String() string {
 type Answer struct {
 	Kind Kind
 	// Message is what a challenge has people read: one printable line of at most
-	// maxMessage octets.
+	// MaxMessage octets.
 	Message string
 	Echo    bool // what is typed in answer to a challenge may be seen
 	// State goes into the Question that answers a challenge. It is at most 254

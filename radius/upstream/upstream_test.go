@@ -103,7 +103,7 @@ func TestAnswers(t *testing.T) {
 		},
 		"challenge": {
 			codec.CodeAccessChallenge,
-			[]attribute{message("Enter your"), message("token\ncode:\x1b[31m "), state("s"), {rfc2869.Prompt_Type, "\x00\x00\x00\x01"}},
+			[]attribute{message("Enter your"), message("token\ncode:\u202e\x1b[31m "), state("s"), {rfc2869.Prompt_Type, "\x00\x00\x00\x01"}},
 			Answer{Kind: Challenge, Message: "Enter your token code: [31m", Echo: true, State: []byte("\x00s")},
 		},
 		"a challenge of nothing": {codec.CodeAccessChallenge, []attribute{{rfc2869.Prompt_Type, "\x00\x00\x00\x00"}}, Answer{Kind: Challenge, State: []byte("\x00")}},
@@ -123,7 +123,7 @@ func TestAnswers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(a.Message) > maxMessage {
+				if len(a.Message) > MaxMessage {
 					t.Errorf("a message of %d octets", len(a.Message))
 				}
 				if fmt.Sprintf("%#v", a) != fmt.Sprintf("%#v", test.want) {
@@ -550,7 +550,7 @@ func FuzzReply(f *testing.F) {
 		if require && !bytes.Contains(packet, []byte{80, 18}) {
 			t.Error("heard without a Message-Authenticator")
 		}
-		if len(a.Class) > maxClasses || len(a.State) > maxValue || len(a.Message) > maxMessage || !utf8.ValidString(a.Message) ||
+		if len(a.Class) > maxClasses || len(a.State) > maxValue || len(a.Message) > MaxMessage || !utf8.ValidString(a.Message) ||
 			strings.ContainsFunc(a.Message, func(c rune) bool { return !unicode.IsPrint(c) }) {
 			t.Errorf("beyond the bounds: %#v", a)
 		}
