@@ -137,7 +137,7 @@ func (h *harness) answers(text string, state []byte, want codec.Code) { h.types(
 
 func (h *harness) wantRefused(client string, why refusal, n float64) {
 	h.t.Helper()
-	if got := testutil.ToFloat64(h.Metrics.rejects.WithLabelValues(client, string(why))); got != n {
+	if got := testutil.ToFloat64(h.Metrics.refused.WithLabelValues(client, string(why))); got != n {
 		h.t.Errorf("%v refused for %s, want %v; log:\n%s", got, why, n, h.logs)
 	}
 }
