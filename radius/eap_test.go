@@ -126,7 +126,7 @@ func (p *eapPeer) begin() *eapPeer {
 }
 
 func (h *harness) refused(client string, why refusal) float64 {
-	return testutil.ToFloat64(h.Metrics.rejects.WithLabelValues(client, string(why)))
+	return testutil.ToFloat64(h.Metrics.refused.WithLabelValues(client, string(why)))
 }
 
 func TestEAPGTC(t *testing.T) {
@@ -475,7 +475,7 @@ func TestEAPUntrusted(t *testing.T) {
 	if n := gate.calls(); n != 0 {
 		t.Errorf("the gate was asked %d times", n)
 	}
-	if n := testutil.ToFloat64(s.Metrics.rejects.WithLabelValues("wlan", string(eapCertificateRefused))); n != 2 {
+	if n := testutil.ToFloat64(s.Metrics.refused.WithLabelValues("wlan", string(eapCertificateRefused))); n != 2 {
 		t.Errorf("%v are counted as refusals of the certificate", n)
 	}
 }

@@ -60,7 +60,7 @@ func (s *Server) decideEAP(r *request) ([]byte, error) {
 		// What the tunnel has taken can't be taken again, so the session stays,
 		// and drops whatever comes: the gear turns to another server.
 		ended = ending{}
-		return nil, s.undecided(err)
+		return nil, undecided(err)
 	}
 	ended = e.ending(step)
 	switch step.Status {
@@ -89,7 +89,7 @@ func whyFailed(cause eap.Cause) refusal {
 }
 
 // undecided is the reason to drop what a session couldn't decide.
-func (s *Server) undecided(err error) error {
+func undecided(err error) error {
 	if why := reason(""); errors.As(err, &why) {
 		return err
 	}

@@ -43,7 +43,7 @@ type Upstream interface {
 
 func (f FirstFactor) none() bool { return !f.PIN && f.Directory == nil && f.Upstream == nil }
 
-// check returns what is wrong with a client's mode and first factor.
+// checkMode returns what is wrong with a client's mode and first factor.
 func (c Client) checkMode() error {
 	f, kinds := c.FirstFactor, 0
 	for _, set := range []bool{f.PIN, f.Directory != nil, f.Upstream != nil} {

@@ -109,7 +109,7 @@ func TestHalfOpenConnectionsTakeBoundedMemory(t *testing.T) {
 		}); n > floodRoom {
 			t.Errorf("the heap grew by %d octets", n)
 		}
-		if n := testutil.ToFloat64(h.Metrics.refused.WithLabelValues(string(tooManyHandshakes))); n < 10_000 {
+		if n := testutil.ToFloat64(h.Metrics.tlsRefused.WithLabelValues(string(tooManyHandshakes))); n < 10_000 {
 			t.Errorf("only %v were refused: the test doesn't test", n)
 		}
 		h.mustDial(proxy, h.as("proxy.example"))

@@ -137,7 +137,7 @@ func (h *harness) answers(text string, state []byte, want codec.Code) { h.types(
 
 func (h *harness) wantRefused(client string, why refusal, n float64) {
 	h.t.Helper()
-	if got := testutil.ToFloat64(h.Metrics.rejects.WithLabelValues(client, string(why))); got != n {
+	if got := testutil.ToFloat64(h.Metrics.refused.WithLabelValues(client, string(why))); got != n {
 		h.t.Errorf("%v refused for %s, want %v; log:\n%s", got, why, n, h.logs)
 	}
 }
@@ -469,7 +469,7 @@ func TestUpstreamAsksBack(t *testing.T) {
 				case q.State == nil && q.Password == rightPassword:
 					return upstream.Answer{Kind: upstream.Challenge, Message: "Token code?", Echo: true, State: []byte("s1")}, nil
 				case string(q.State) == "s1" && q.Password == "one":
-					return upstream.Answer{Kind: upstream.Challenge, Message: "And\x07 the next", State: bytes.Repeat([]byte("s"), 100)}, nil
+					return upstream.Answer{Kind: upstream.Challenge, Message: "And the next", State: bytes.Repeat([]byte("s"), 100)}, nil
 				case len(q.State) == 100 && q.Password == "two":
 					return upstream.Answer{Kind: upstream.Accept, Class: [][]byte{[]byte("c1"), []byte("c2")}}, nil
 				}

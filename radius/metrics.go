@@ -14,14 +14,14 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	replies  *prometheus.CounterVec
 	dropped  *prometheus.CounterVec
-	rejects  *prometheus.CounterVec // that were not the gate's
+	refused  *prometheus.CounterVec // that were not the gate's
 	duration prometheus.Histogram
 
 	eapOpen  prometheus.Gauge
 	eapEnded *prometheus.CounterVec
 
 	connections *prometheus.GaugeVec
-	refused     *prometheus.CounterVec
+	tlsRefused  *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics of the door. It panics if they are
@@ -41,7 +41,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "otpgate_radius_dropped_total",
 			Help: "RADIUS packets that got no answer, or over RADIUS/1.1 a Protocol-Error, by reason. The client is empty if the address is unknown.",
 		}, []string{"client", "reason"}),
-		rejects: factory.NewCounterVec(prometheus.CounterOpts{
+		refused: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "otpgate_radius_refused_total",
 			Help: "RADIUS requests that were rejected by the door, not by the gate, by reason.",
 		}, []string{"client", "reason"}),
@@ -57,7 +57,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "otpgate_radius_tls_connections",
 			Help: "RADIUS/TLS connections that are open, by client.",
 		}, []string{"client"}),
-		refused: factory.NewCounterVec(prometheus.CounterOpts{
+		tlsRefused: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "otpgate_radius_tls_refused_total",
 			Help: "RADIUS/TLS connections that were refused, by reason.",
 		}, []string{"reason"}),
@@ -90,5 +90,5 @@ func (m *Metrics) droppedFor(client string, why reason) {
 }
 
 func (m *Metrics) refusedFor(client string, why refusal) {
-	m.rejects.WithLabelValues(client, string(why)).Inc()
+	m.refused.WithLabelValues(client, string(why)).Inc()
 }

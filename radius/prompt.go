@@ -2,8 +2,6 @@ package radius
 
 import (
 	"fmt"
-	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	codec "layeh.com/radius"
@@ -20,12 +18,7 @@ const (
 	Japanese Language = "ja"
 )
 
-const (
-	maxText = 253 // octets in an attribute's value
-	// maxPassedText bounds what another server may have people read: two
-	// Reply-Messages, or what fits into one EAP packet.
-	maxPassedText = 2 * maxText
-)
+const maxText = 253 // octets in an attribute's value
 
 // message is a question of ours.
 type message int
@@ -45,16 +38,18 @@ const (
 // prompt is what a person is asked: one of ours, or what another server asks.
 type prompt struct {
 	message message
-	passed  string // in place of message, if it isn't empty
+	// passed is what another server asks in place of message, if it isn't empty:
+	// printable and at most upstream.MaxMessage octets, as package upstream has it.
+	passed string
 	// echo says that the answer may be seen while it is typed.
 	echo bool
 }
 
-// question is the prompt in words, in UTF-8: printable, and in the language of the
+// question is the prompt in words, in UTF-8, and in the language of the
 // realm, or in English where the client's charset has no Japanese.
 func (s *Server) question(c *client, realm string, q prompt) string {
 	if q.passed != "" {
-		return printable(q.passed)
+		return q.passed
 	}
 	if language := s.Realms[realm].Language; language == Japanese && !c.Latin1 {
 		return q.message.japanese()
@@ -106,24 +101,6 @@ func (m message) japanese() string {
 	default:
 		return "この暗証番号は、推測されやすいか、4~12桁の数字ではありません。別の暗証番号を決めて、入力してください。"
 	}
-}
-
-// printable is what another server has people read, without what a screen takes
-// for a command, and cut where it is too long.
-func printable(s string) string {
-	s = strings.Map(func(c rune) rune {
-		switch {
-		case c == '\n' || c == '\t':
-			return c
-		case c == utf8.RuneError || !unicode.IsGraphic(c):
-			return -1
-		}
-		return c
-	}, s)
-	if len(s) > maxPassedText {
-		s = strings.ToValidUTF8(s[:maxPassedText], "")
-	}
-	return s
 }
 
 // challenge is the reply that asks the person, who has stateHold to answer (RFC

@@ -10,7 +10,7 @@ import (
 // As an error it says so in a sentence, with what to do where that is known.
 type reason string
 
-// The reasons. The set is closed; README and dashboards name them.
+// The reasons. The set is closed; docs/radius.md and dashboards name them.
 const (
 	unknownClient          reason = "unknown_client"
 	malformed              reason = "malformed"

@@ -142,14 +142,14 @@ func (t *tally) replied(request, reply codec.Code) {
 // to use.
 type turnedAway struct {
 	mu       sync.Mutex // guards byReason
-	byReason map[rejection]SeenRefused
+	byReason map[connectionRefusal]SeenRefused
 }
 
-func (t *turnedAway) seen(why rejection, from netip.Addr, at time.Time) {
+func (t *turnedAway) seen(why connectionRefusal, from netip.Addr, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.byReason == nil {
-		t.byReason = make(map[rejection]SeenRefused)
+		t.byReason = make(map[connectionRefusal]SeenRefused)
 	}
 	n := t.byReason[why].Connections + 1
 	t.byReason[why] = SeenRefused{Reason: string(why), Connections: n, From: from.Unmap(), Last: at}

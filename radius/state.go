@@ -15,6 +15,7 @@ import (
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 
+	"otpgate/radius/upstream"
 	"otpgate/verifier"
 )
 
@@ -53,10 +54,10 @@ const (
 	maxAnswered = 1 << 16
 )
 
-// maxChallenge bounds the octets of a challenge's attributes: a State, two
-// Reply-Messages and one for what a cut before a character leaves, Prompt and
+// maxChallenge bounds the octets of a challenge's attributes: a State, the
+// Reply-Messages with one for what a cut before a character leaves, Prompt and
 // Session-Timeout.
-const maxChallenge = 4*(2+maxText) + 2*6
+const maxChallenge = (1+upstream.MaxMessage/maxText+1)*(2+maxText) + 2*6
 
 // Sealer seals what leaves the gateway and comes back.
 type Sealer interface {

@@ -44,24 +44,24 @@ const (
 	alpn10 = "radius/1.0"
 )
 
-// rejection is why a connection was refused: the label in
+// connectionRefusal is why a connection was refused: the label in
 // otpgate_radius_tls_refused_total. As an error it says so in a sentence.
-type rejection string
+type connectionRefusal string
 
 const (
-	addressUnknown       rejection = "unknown_address"
-	tooManyHandshakes    rejection = "too_many_handshakes"
-	tooManyConnections   rejection = "too_many_connections"
-	handshakeFailed      rejection = "handshake_failed"
-	certificateInvalid   rejection = "certificate_invalid"
-	certificateUnknown   rejection = "certificate_unknown"
-	certificateElsewhere rejection = "certificate_elsewhere"
-	certificateAmbiguous rejection = "certificate_ambiguous"
-	acceptFailed         rejection = "accept_failed"
-	connectionFault      rejection = "internal_error"
+	addressUnknown       connectionRefusal = "unknown_address"
+	tooManyHandshakes    connectionRefusal = "too_many_handshakes"
+	tooManyConnections   connectionRefusal = "too_many_connections"
+	handshakeFailed      connectionRefusal = "handshake_failed"
+	certificateInvalid   connectionRefusal = "certificate_invalid"
+	certificateUnknown   connectionRefusal = "certificate_unknown"
+	certificateElsewhere connectionRefusal = "certificate_elsewhere"
+	certificateAmbiguous connectionRefusal = "certificate_ambiguous"
+	acceptFailed         connectionRefusal = "accept_failed"
+	connectionFault      connectionRefusal = "internal_error"
 )
 
-func (r rejection) Error() string {
+func (r connectionRefusal) Error() string {
 	switch r {
 	case addressUnknown:
 		return "no client with a certificate in gateway.yaml has this address"
@@ -257,7 +257,7 @@ func (s *Server) presentedOn(t *stream, err error) []slog.Attr {
 // refuse counts a connection that was refused, or that ended by a fault, and says
 // why, rate-limited.
 func (s *Server) refuse(from netip.AddrPort, err error, more ...slog.Attr) {
-	var why rejection
+	var why connectionRefusal
 	var invalid *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &why):
@@ -266,7 +266,7 @@ func (s *Server) refuse(from netip.AddrPort, err error, more ...slog.Attr) {
 	default:
 		why, err = handshakeFailed, fmt.Errorf("%w: %w", handshakeFailed, err)
 	}
-	s.Metrics.refused.WithLabelValues(string(why)).Inc()
+	s.Metrics.tlsRefused.WithLabelValues(string(why)).Inc()
 	s.turnedAway.seen(why, from.Addr(), s.Now())
 	level, what := slog.LevelWarn, "refused"
 	if why == connectionFault {

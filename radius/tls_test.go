@@ -455,8 +455,8 @@ func TestLimitsOfConnections(t *testing.T) {
 		if reply := receive(t, conn); codec.Code(reply[0]) != codec.CodeAccessAccept {
 			t.Errorf("% x", reply)
 		}
-		for _, why := range []rejection{tooManyHandshakes, tooManyConnections} {
-			if n := testutil.ToFloat64(h.Metrics.refused.WithLabelValues(string(why))); n != 1 {
+		for _, why := range []connectionRefusal{tooManyHandshakes, tooManyConnections} {
+			if n := testutil.ToFloat64(h.Metrics.tlsRefused.WithLabelValues(string(why))); n != 1 {
 				t.Errorf("refused for %s: %v, want 1", why, n)
 			}
 		}
@@ -468,7 +468,7 @@ func TestWhoMayConnect(t *testing.T) {
 	for name, try := range map[string]struct {
 		from   netip.AddrPort
 		config func(h *tlsHarness) *tls.Config
-		why    rejection // "" if it may
+		why    connectionRefusal // "" if it may
 		logged string
 	}{
 		"by CN":                    {proxy, func(h *tlsHarness) *tls.Config { return h.as("proxy.example") }, "", ""},
@@ -511,7 +511,7 @@ func TestWhoMayConnect(t *testing.T) {
 					wantClosedOrAlert(t, conn)
 				}
 				synctest.Wait()
-				if n := testutil.ToFloat64(h.Metrics.refused.WithLabelValues(string(try.why))); n != 1 || !strings.Contains(h.logs.String(), try.logged) {
+				if n := testutil.ToFloat64(h.Metrics.tlsRefused.WithLabelValues(string(try.why))); n != 1 || !strings.Contains(h.logs.String(), try.logged) {
 					t.Errorf("refused for %s: %v, want 1 and a line with %q; log:\n%s", try.why, n, try.logged, h.logs)
 				}
 				want := []SeenRefused{{Reason: string(try.why), Connections: 1, From: try.from.Addr(), Last: h.Now()}}

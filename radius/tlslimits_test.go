@@ -17,8 +17,8 @@ import (
 	codec "layeh.com/radius"
 )
 
-func (h *tlsHarness) refusedFor(why rejection) float64 {
-	return testutil.ToFloat64(h.Metrics.refused.WithLabelValues(string(why)))
+func (h *tlsHarness) refusedFor(why connectionRefusal) float64 {
+	return testutil.ToFloat64(h.Metrics.tlsRefused.WithLabelValues(string(why)))
 }
 
 // counted is how many connections are counted, how many of them are in their

@@ -11,7 +11,7 @@ import (
 )
 
 // errAccount is that the service account was refused.
-var errAccount = fmt.Errorf("%w: the service account was refused; see its name, password and whether it is locked, then restart", ErrSetup)
+var errAccount = fmt.Errorf("%w: the service account was refused; see its name, password and whether it is locked, then restart", errSetup)
 
 // bindAs reports whether the server takes password for the entry dn. If it
 // refuses for another reason than the password, why says so.

@@ -32,10 +32,10 @@ import (
 )
 
 var (
-	// ErrUnavailable is that no server could say: down, silent, or too slow.
-	ErrUnavailable = errors.New("no LDAP server could be asked")
-	// ErrSetup is that a server refuses what the configuration asks of it.
-	ErrSetup = errors.New("the configuration doesn't fit the LDAP server")
+	// errUnavailable: each server is down, silent, or too slow.
+	errUnavailable = errors.New("no LDAP server could be asked")
+	// errSetup: a server refuses what the configuration asks of it.
+	errSetup = errors.New("the configuration doesn't fit the LDAP server")
 )
 
 // Bounds on what a door hands in.
@@ -82,8 +82,8 @@ func New(cfg Config) (*Directory, error) {
 	return d, nil
 }
 
-// Check reports whether password is user's. An error is that nobody could say:
-// ErrUnavailable, ErrSetup, or that of ctx. An empty password is never right.
+// Check reports whether password is user's. An error is that nobody could say: no
+// server, none as the configuration has it, or ctx has ended. An empty password is never right.
 func (d *Directory) Check(ctx context.Context, user, password string) (bool, error) {
 	var right bool
 	var err error

@@ -87,7 +87,7 @@ func TestSameWorkForGroups(t *testing.T) {
 		cfg := searching("ldaps://" + server.tls)
 		cfg.Roots, cfg.Groups = server.roots, Groups{Base: "ou=nowhere,dc=example", Filter: "(|(member={dn})(cn={user}))"}
 		s := newSite(t, cfg)
-		if groups, err := s.Groups(t.Context(), user); groups != nil || !errors.Is(err, ErrSetup) {
+		if groups, err := s.Groups(t.Context(), user); groups != nil || !errors.Is(err, errSetup) {
 			t.Errorf("%s: %q, %v; want the search to fail", user, groups, err)
 		}
 		cfg.Groups.Base = "ou=groups,dc=example"
@@ -192,12 +192,12 @@ func TestNoPasswordToStrangers(t *testing.T) {
 	})
 	for name, c := range map[string]struct {
 		scheme, to string
-		want       error // besides ErrUnavailable
+		want       error // besides errUnavailable
 	}{
 		"other authority, LDAPS":    {"ldaps://", server.tls, nil},
 		"other authority, StartTLS": {"ldap://", server.plain, nil},
 		"LDAPS that isn't":          {"ldaps://", server.plain, nil},
-		"no StartTLS":               {"ldap://", noTLS.plain, ErrSetup},
+		"no StartTLS":               {"ldap://", noTLS.plain, errSetup},
 		"StartTLS that isn't":       {"ldap://", liar, nil},
 		"another answer":            {"ldap://", stray, errAnswer},
 		"more than asked":           {"ldap://", chatterbox, errTooMuch},
@@ -208,7 +208,7 @@ func TestNoPasswordToStrangers(t *testing.T) {
 				cfg.Roots, cfg.Limit = others.roots, 2*time.Second
 				s := newSite(t, cfg)
 				right, err := s.Check(t.Context(), "alice", "alice-password")
-				if right || !errors.Is(err, ErrUnavailable) || (c.want != nil && !errors.Is(err, c.want)) {
+				if right || !errors.Is(err, errUnavailable) || (c.want != nil && !errors.Is(err, c.want)) {
 					t.Errorf("%v, %v", right, err)
 				}
 				if err := s.Ping(t.Context()); err == nil {
@@ -265,7 +265,7 @@ func TestFailover(t *testing.T) {
 	second.kill()
 	for range 2 {
 		right, err := s.Check(t.Context(), "alice", "alice-password")
-		if right || !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), first.tls) || !strings.Contains(err.Error(), second.tls) {
+		if right || !errors.Is(err, errUnavailable) || !strings.Contains(err.Error(), first.tls) || !strings.Contains(err.Error(), second.tls) {
 			t.Errorf("without any server: %v, %v", right, err)
 		}
 		if strings.Contains(err.Error(), "password") {
@@ -305,7 +305,7 @@ func TestStale(t *testing.T) {
 	}
 	// Not again and again: one that breaks its new connections too has failed.
 	wire.cut.Store(1 << 32)
-	if right, err := s.Check(t.Context(), "alice", "alice-password"); right || !errors.Is(err, ErrUnavailable) {
+	if right, err := s.Check(t.Context(), "alice", "alice-password"); right || !errors.Is(err, errUnavailable) {
 		t.Errorf("%v, %v", right, err)
 	}
 	if n := wire.accepted.Load(); n != 7 {
@@ -334,7 +334,7 @@ func TestSilence(t *testing.T) {
 			cfg := searching(address)
 			cfg.Roots, cfg.Limit = server.roots, 200*time.Millisecond
 			right, err := newSite(t, cfg).Check(t.Context(), "alice", "alice-password")
-			if right || !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			if right || !errors.Is(err, errUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("alone: %v, %v", right, err)
 			}
 
@@ -355,7 +355,7 @@ func TestCancel(t *testing.T) {
 	s := newSite(t, searching("ldaps://"+silent))
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if right, err := s.Check(ctx, "alice", "alice-password"); right || !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnavailable) {
+	if right, err := s.Check(ctx, "alice", "alice-password"); right || !errors.Is(err, context.Canceled) || errors.Is(err, errUnavailable) {
 		t.Errorf("%v, %v", right, err)
 	}
 	if n := s.metric(t, "otpgate_directory_server_failures_total"); n != 0 {
@@ -374,7 +374,7 @@ func TestServiceAccountRefused(t *testing.T) {
 		t.Helper()
 		for range 3 {
 			right, err := s.Check(t.Context(), "alice", "alice-password")
-			if right || !errors.Is(err, ErrSetup) || !strings.Contains(err.Error(), "service account") || strings.Contains(err.Error(), "not-its-secret") {
+			if right || !errors.Is(err, errSetup) || !strings.Contains(err.Error(), "service account") || strings.Contains(err.Error(), "not-its-secret") {
 				t.Errorf("%v, %v", right, err)
 			}
 		}

@@ -59,7 +59,7 @@ func (d *Directory) ask(ctx context.Context, do func(context.Context, *server) e
 	case d.slots <- struct{}{}:
 		defer func() { <-d.slots }()
 	case <-ctx.Done():
-		return fmt.Errorf("directory %s: %w: too many ask at once: %w", d.cfg.Name, ErrUnavailable, ctx.Err())
+		return fmt.Errorf("directory %s: %w: too many ask at once: %w", d.cfg.Name, errUnavailable, ctx.Err())
 	}
 	order, faults := d.order()
 	share := d.cfg.Limit / time.Duration(max(len(order), 1))
@@ -87,7 +87,7 @@ func (d *Directory) ask(ctx context.Context, do func(context.Context, *server) e
 		}
 	}
 	d.unready.Store(true)
-	return fmt.Errorf("directory %s: %w: %w", d.cfg.Name, ErrUnavailable, errors.Join(faults...))
+	return fmt.Errorf("directory %s: %w: %w", d.cfg.Name, errUnavailable, errors.Join(faults...))
 }
 
 func within(ctx context.Context, limit time.Duration, s *server, do func(context.Context, *server) error) error {

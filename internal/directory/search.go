@@ -147,11 +147,11 @@ func searchOver(ctx context.Context, p *pool, request *ldap.SearchRequest) (foun
 func setup(err error, base string) error {
 	switch {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
-		return fmt.Errorf("%w: there is no %s, or the service account mayn't see it: %w", ErrSetup, base, explained(err))
+		return fmt.Errorf("%w: there is no %s, or the service account mayn't see it: %w", errSetup, base, explained(err))
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultInsufficientAccessRights):
-		return fmt.Errorf("%w: the service account mayn't search %s: %w", ErrSetup, base, explained(err))
+		return fmt.Errorf("%w: the service account mayn't search %s: %w", errSetup, base, explained(err))
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultReferral):
-		return fmt.Errorf("%w: it refers to another server for %s; name that one: %w", ErrSetup, base, explained(err))
+		return fmt.Errorf("%w: it refers to another server for %s; name that one: %w", errSetup, base, explained(err))
 	}
 	return err
 }

@@ -92,7 +92,7 @@ func startTLS(wire io.ReadWriter) error {
 	}
 	err = ldap.GetLDAPError(answer)
 	if answered(err) {
-		return fmt.Errorf("%w: it doesn't do StartTLS; give it a certificate, or ask it by ldaps://: %w", ErrSetup, explained(err))
+		return fmt.Errorf("%w: it doesn't do StartTLS; give it a certificate, or ask it by ldaps://: %w", errSetup, explained(err))
 	}
 	return err
 }

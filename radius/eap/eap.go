@@ -77,9 +77,9 @@ func (m Method) String() string {
 var (
 	// ErrDiscarded is of a packet that RFC 3748 §4.1 says to discard silently.
 	ErrDiscarded = errors.New("eap: not an answer to what was asked last")
-	// ErrEnded is of a session that has had its Success or Failure.
-	ErrEnded = errors.New("eap: the session has ended")
 
+	// errEnded is of a session that has had its Success or Failure.
+	errEnded  = errors.New("eap: the session has ended")
 	errBroken = errors.New("eap: a fault in the session, which ended it")
 )
 
@@ -275,7 +275,7 @@ func (s *Session) remember(decide Decide) Decide {
 
 // end is the last step. RFC 3748 §4.2: its identifier is that of the response.
 func (s *Session) end(identifier byte, t turn) Step {
-	s.err = ErrEnded
+	s.err = errEnded
 	last := packet{code: codeFailure, identifier: identifier}
 	if t.status == Success {
 		last.code = codeSuccess

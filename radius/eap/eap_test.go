@@ -26,7 +26,7 @@ func TestGTC(t *testing.T) {
 		if len(p.step.Packet) != headerLength || p.step.Packet[1] != 78 || p.step.MSK != nil {
 			t.Errorf("the end is %+v", p.step)
 		}
-		if err := p.try(packet{codeResponse, 78, GTC, []byte(rightCode)}.encode()); !errors.Is(err, ErrEnded) {
+		if err := p.try(packet{codeResponse, 78, GTC, []byte(rightCode)}.encode()); !errors.Is(err, errEnded) {
 			t.Errorf("after the end: %v", err)
 		}
 	}

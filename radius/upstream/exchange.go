@@ -120,7 +120,7 @@ func (x *exchange) noAnswer(cause error) error {
 	for _, number := range x.order[:x.asked] {
 		faults = append(faults, fmt.Sprintf("%s: %v", x.Servers[number], x.failed[number]))
 	}
-	err := fmt.Errorf("%w (%s)", ErrNoAnswer, strings.Join(faults, "; "))
+	err := fmt.Errorf("%w (%s)", errNoAnswer, strings.Join(faults, "; "))
 	if cause == nil {
 		return err
 	}

@@ -225,7 +225,7 @@ func TestFreeRADIUS(t *testing.T) {
 
 	// Another secret: the server finds our Message-Authenticator wrong.
 	c.Secret, c.Timeout = Secret("another secret"), 100*time.Millisecond
-	if a, err := c.Ask(t.Context(), hanako); !errors.Is(err, ErrNoAnswer) {
+	if a, err := c.Ask(t.Context(), hanako); !errors.Is(err, errNoAnswer) {
 		t.Errorf("with another secret: %v, %v", a.Kind, err)
 	}
 }
@@ -235,7 +235,7 @@ func TestFreeRADIUSWithoutMessageAuthenticator(t *testing.T) {
 	addr := freeRADIUS(t, false)
 	c := newClient(t, newNetwork(t), addr)
 	c.Dial, c.Timeout = new(net.Dialer).DialContext, 300*time.Millisecond
-	if a, err := c.Ask(t.Context(), hanako); !errors.Is(err, ErrNoAnswer) || c.drops(authenticatorMissing) == 0 {
+	if a, err := c.Ask(t.Context(), hanako); !errors.Is(err, errNoAnswer) || c.drops(authenticatorMissing) == 0 {
 		t.Errorf("%v, %v; want it dropped", a.Kind, err)
 	}
 	old := newClient(t, newNetwork(t), addr)

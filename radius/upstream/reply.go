@@ -18,10 +18,10 @@ const (
 	// maxAttributes bounds the work that one reply can ask for. FreeRADIUS draws
 	// the line at 200.
 	maxAttributes = 200
-	// maxMessage is how many octets people are shown of what a challenge says: those
+	// MaxMessage is how many octets people are shown of what a challenge says: those
 	// of two attributes. Servers that split a text send one and a bit, and no gear's
 	// window has room for more.
-	maxMessage = 2 * maxValue
+	MaxMessage = 2 * maxValue
 	// maxClasses is how many Class attributes of an Accept are kept. Servers send
 	// one or two; they go on to the gear, which keeps them for its accounting.
 	maxClasses = 4
@@ -168,8 +168,8 @@ func line(messages []string) string {
 		return c
 	}
 	s := strings.Join(strings.Fields(strings.Map(printable, strings.Join(messages, " "))), " ")
-	if len(s) > maxMessage {
-		s = strings.ToValidUTF8(s[:maxMessage], "") // a character cut in two goes
+	if len(s) > MaxMessage {
+		s = strings.ToValidUTF8(s[:MaxMessage], "") // a character cut in two goes
 	}
 	return s
 }

@@ -40,17 +40,16 @@ const (
 	// MaxServers is how many servers one name may stand for. Within a time-out
 	// three are asked, or more of those that refuse at once.
 	MaxServers = 8
-	// maxInFlight is how many questions may be under way: with three sockets each
-	// they take 768 file descriptors when all servers are silent. Of servers that
-	// answer within 10 ms it is 25,000 questions a second.
-	maxInFlight = 256
+	// maxInFlight is how many questions may be under way: half of what the door lets
+	// wait in all (package radius), so that servers that are silent leave the rest
+	// to others. With three sockets each they take 384 file descriptors then. Of
+	// servers that answer within 10 ms it is 12,800 questions a second.
+	maxInFlight = 128
 )
 
 var (
-	// ErrNoAnswer is returned by Ask when no server has answered in time.
-	ErrNoAnswer = errors.New("no RADIUS server has answered")
-	// ErrBusy is returned by Ask when too many questions wait for an answer.
-	ErrBusy = fmt.Errorf("%w: %d questions are waiting already", ErrNoAnswer, maxInFlight)
+	errNoAnswer = errors.New("no RADIUS server has answered")
+	errBusy     = fmt.Errorf("%w: %d questions are waiting already", errNoAnswer, maxInFlight)
 )
 
 // Question is one Access-Request. It doesn't print its password.
@@ -95,7 +94,7 @@ func (k Kind) String() string {
 type Answer struct {
 	Kind Kind
 	// Message is what a challenge has people read: one printable line of at most
-	// maxMessage octets.
+	// MaxMessage octets.
 	Message string
 	Echo    bool // what is typed in answer to a challenge may be seen
 	// State goes into the Question that answers a challenge. It is at most 254
@@ -159,17 +158,17 @@ func New(c Config) (*Client, error) {
 	return &Client{Config: c, servers: newServers(c.Servers, c.Now), inFlight: make(chan struct{}, maxInFlight)}, nil
 }
 
-// Ask returns what the servers say. ErrNoAnswer says that none has answered
-// within the time-out, and about each why; it also wraps ctx's cause if ctx has
-// ended before. What doesn't fit into an Access-Request is nobody's password: a
-// Reject.
+// Ask returns what the servers say. An error says that none has answered within
+// the time-out, and about each why, or that too many questions wait already; it
+// also wraps ctx's cause if ctx has ended before. What doesn't fit into an
+// Access-Request is nobody's password: a Reject.
 func (c *Client) Ask(ctx context.Context, q Question) (Answer, error) {
 	select {
 	case c.inFlight <- struct{}{}:
 		defer func() { <-c.inFlight }()
 	default:
 		c.Metrics.unanswered.WithLabelValues(c.Name).Inc()
-		return Answer{}, ErrBusy
+		return Answer{}, errBusy
 	}
 	order, state, ok := c.servers.route(q.State)
 	if !ok {

@@ -103,7 +103,7 @@ func TestAnswers(t *testing.T) {
 		},
 		"challenge": {
 			codec.CodeAccessChallenge,
-			[]attribute{message("Enter your"), message("token\ncode:\x1b[31m "), state("s"), {rfc2869.Prompt_Type, "\x00\x00\x00\x01"}},
+			[]attribute{message("Enter your"), message("token\ncode:\u202e\x1b[31m "), state("s"), {rfc2869.Prompt_Type, "\x00\x00\x00\x01"}},
 			Answer{Kind: Challenge, Message: "Enter your token code: [31m", Echo: true, State: []byte("\x00s")},
 		},
 		"a challenge of nothing": {codec.CodeAccessChallenge, []attribute{{rfc2869.Prompt_Type, "\x00\x00\x00\x00"}}, Answer{Kind: Challenge, State: []byte("\x00")}},
@@ -123,7 +123,7 @@ func TestAnswers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(a.Message) > maxMessage {
+				if len(a.Message) > MaxMessage {
 					t.Errorf("a message of %d octets", len(a.Message))
 				}
 				if fmt.Sprintf("%#v", a) != fmt.Sprintf("%#v", test.want) {
@@ -195,7 +195,7 @@ func TestHostileReplies(t *testing.T) {
 				}
 
 				n.servers[first.String()] = func(request []byte, reply func([]byte)) { reply(test.reply(request)) }
-				if _, err := c.Ask(t.Context(), hanako); !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), test.why.Error()) {
+				if _, err := c.Ask(t.Context(), hanako); !errors.Is(err, errNoAnswer) || !strings.Contains(err.Error(), test.why.Error()) {
 					t.Errorf("alone: %v, want no answer, and why", err)
 				}
 			})
@@ -213,8 +213,8 @@ func TestOldServer(t *testing.T) {
 	}{
 		"without":            {nil, Accept, nil},
 		"with a right one":   {[]attribute{unsigned}, Accept, nil},
-		"with a wrong one":   {[]attribute{{80, strings.Repeat("x", 16)}}, Reject, ErrNoAnswer},
-		"with a Proxy-State": {[]attribute{{rfc2865.ProxyState_Type, "collision"}}, Reject, ErrNoAnswer},
+		"with a wrong one":   {[]attribute{{80, strings.Repeat("x", 16)}}, Reject, errNoAnswer},
+		"with a Proxy-State": {[]attribute{{rfc2865.ProxyState_Type, "collision"}}, Reject, errNoAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -237,7 +237,7 @@ func TestResends(t *testing.T) {
 		n := newNetwork(t)
 		n.servers[first.String()] = silent
 		c := newClient(t, n, first)
-		if _, err := c.Ask(t.Context(), hanako); !errors.Is(err, ErrNoAnswer) {
+		if _, err := c.Ask(t.Context(), hanako); !errors.Is(err, errNoAnswer) {
 			t.Errorf("%v, want no answer", err)
 		}
 		if took := time.Since(n.start); took != timeout {
@@ -265,7 +265,7 @@ func TestLateReply(t *testing.T) {
 		n.servers[first.String()] = after(timeout+time.Millisecond, always(codec.CodeAccessAccept))
 		c := newClient(t, n, first)
 		_, err := c.Ask(t.Context(), hanako)
-		if !errors.Is(err, ErrNoAnswer) {
+		if !errors.Is(err, errNoAnswer) {
 			t.Errorf("%v, want no answer", err)
 		}
 		n.servers[first.String()] = after(time.Second, always(codec.CodeAccessReject))
@@ -336,7 +336,7 @@ func TestNextServer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNetwork(t)
 			_, err := newClient(t, n, first, second).Ask(t.Context(), hanako)
-			if !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), second.String()) || time.Since(n.start) != 0 {
+			if !errors.Is(err, errNoAnswer) || !strings.Contains(err.Error(), second.String()) || time.Since(n.start) != 0 {
 				t.Errorf("after %s: %v", time.Since(n.start), err)
 			}
 		})
@@ -358,7 +358,7 @@ func TestChallengeGoesBack(t *testing.T) {
 		n.take()
 		n.servers[first.String()], n.servers[second.String()] = always(codec.CodeAccessAccept), silent
 		q := Question{User: "hanako", Password: "123456", State: a.State}
-		if _, err := c.Ask(t.Context(), q); !errors.Is(err, ErrNoAnswer) {
+		if _, err := c.Ask(t.Context(), q); !errors.Is(err, errNoAnswer) {
 			t.Errorf("%v, want no answer", err)
 		}
 		for _, r := range n.take() {
@@ -408,7 +408,7 @@ func TestEndedByCaller(t *testing.T) {
 		stopped := errors.New("stopped")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Millisecond, func() { cancel(stopped) })
-		if _, err := c.Ask(ctx, hanako); !errors.Is(err, ErrNoAnswer) || !errors.Is(err, stopped) {
+		if _, err := c.Ask(ctx, hanako); !errors.Is(err, errNoAnswer) || !errors.Is(err, stopped) {
 			t.Errorf("%v", err)
 		}
 		n.take()
@@ -436,11 +436,11 @@ func TestBusy(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if _, err := c.Ask(t.Context(), hanako); !errors.Is(err, ErrBusy) || time.Since(n.start) != 0 {
+		if _, err := c.Ask(t.Context(), hanako); !errors.Is(err, errBusy) || time.Since(n.start) != 0 {
 			t.Errorf("one more: %v", err)
 		}
 		for range maxInFlight {
-			if err := <-results; errors.Is(err, ErrBusy) {
+			if err := <-results; errors.Is(err, errBusy) {
 				t.Error("one of those that there is room for was turned away")
 			}
 		}
@@ -550,7 +550,7 @@ func FuzzReply(f *testing.F) {
 		if require && !bytes.Contains(packet, []byte{80, 18}) {
 			t.Error("heard without a Message-Authenticator")
 		}
-		if len(a.Class) > maxClasses || len(a.State) > maxValue || len(a.Message) > maxMessage || !utf8.ValidString(a.Message) ||
+		if len(a.Class) > maxClasses || len(a.State) > maxValue || len(a.Message) > MaxMessage || !utf8.ValidString(a.Message) ||
 			strings.ContainsFunc(a.Message, func(c rune) bool { return !unicode.IsPrint(c) }) {
 			t.Errorf("beyond the bounds: %#v", a)
 		}

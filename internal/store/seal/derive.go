@@ -29,22 +29,22 @@ type Envelope struct {
 // use has a version in it, which changes with the meaning of what is sealed.
 func (b *Box) Envelope(use string) *Envelope { return &Envelope{b, use} }
 
-// EnvelopeBytes is how much longer than its plaintext a sealed value is: the data
+// envelopeBytes is how much longer than its plaintext a sealed value is: the data
 // key's number, a nonce and a tag.
-const EnvelopeBytes = numberBytes + 12 + 16
+const envelopeBytes = numberBytes + 12 + 16
 
 // Seal returns plaintext sealed under the newest data key's derived key.
 func (e *Envelope) Seal(plaintext []byte) []byte {
 	r := e.box.ring.Load()
-	sealed := make([]byte, numberBytes, EnvelopeBytes+len(plaintext))
+	sealed := make([]byte, numberBytes, envelopeBytes+len(plaintext))
 	binary.BigEndian.PutUint32(sealed, r.newest)
 	return e.derive(r.keys[r.newest]).Seal(sealed, nil, plaintext, nil)
 }
 
 // Open returns what was sealed for the same use, else ErrSealed.
 func (e *Envelope) Open(sealed []byte) ([]byte, error) {
-	if len(sealed) < EnvelopeBytes {
-		return nil, fmt.Errorf("%w: it is %d bytes short", ErrSealed, EnvelopeBytes-len(sealed))
+	if len(sealed) < envelopeBytes {
+		return nil, fmt.Errorf("%w: it is %d bytes short", ErrSealed, envelopeBytes-len(sealed))
 	}
 	number := binary.BigEndian.Uint32(sealed)
 	key, ok := e.box.ring.Load().keys[number]

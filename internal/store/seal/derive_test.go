@@ -11,7 +11,7 @@ func TestEnvelope(t *testing.T) {
 	box := mustBox(t, records, master)
 	e := box.Envelope("a use, version 1")
 	sealed := e.Seal([]byte("how far it has come"))
-	if len(sealed) != EnvelopeBytes+len("how far it has come") || bytes.Contains(sealed, []byte("how far")) {
+	if len(sealed) != envelopeBytes+len("how far it has come") || bytes.Contains(sealed, []byte("how far")) {
 		t.Errorf("sealed: %x", sealed)
 	}
 	if bytes.Equal(sealed, e.Seal([]byte("how far it has come"))) {
