@@ -26,6 +26,9 @@ const (
 	// alone: what customers have begun must come to its end, however much more
 	// the client would like to begin.
 	finishingShare = 8
+	// unprovenShare, likewise, is all that strangers can take, who may begin as many
+	// log-ins as they like in their browsers: the portal's own go on.
+	unprovenShare = 2
 	// entryBytes is what an entry takes beside its value: its key, and what an
 	// engine adds. roundingDivisor: an engine may round up.
 	entryBytes      = 320
@@ -52,7 +55,8 @@ func newAccount(now time.Time) *account {
 type purpose int
 
 const (
-	beginning purpose = iota // a log-in: what is asked at /par and /status
+	beginning purpose = iota // a log-in: what is asked at /par and /status, or signed
+	unproven                 // one that a browser begins with nothing to show that it is new
 	finishing                // one at /token, and what is done with its access token
 )
 
@@ -66,8 +70,12 @@ type reservation struct {
 // reserve takes bytes for life, if the account has as much left for the purpose.
 func (a *account) reserve(now time.Time, why purpose, bytes int, life time.Duration) (reservation, bool) {
 	limit := a.limit
-	if why == beginning {
+	switch why {
+	case beginning:
 		limit -= limit / finishingShare
+	case unproven:
+		limit /= unprovenShare
+	case finishing:
 	}
 	second := int64(now.Sub(a.start) / time.Second)
 	a.mu.Lock()
@@ -144,11 +152,26 @@ func entrySize(value int) int { return value + value/roundingDivisor + entryByte
 // those are gone, its code and the answer to a second press. The access token and
 // the note of its code, which come after these, are smaller.
 func (p *Provider) size(req *request) int {
-	const fixed = 640 // names of members, digests, times, locales
+	const fixed = 768 // names of members, digests, times, locales
 	// JSON may put a backslash before a character, and no more: see encode.
-	values := 2 * (len(req.Client) + len(req.RedirectURI) + len(req.Subject) + len(req.State) + len(req.Nonce) + len(req.Key))
+	values := len(req.Details) + 2*(len(req.Client)+len(req.RedirectURI)+len(req.Customer)+len(req.Subject)+len(req.State)+len(req.Nonce)+len(req.ACR)+len(req.Key))
 	open := entrySize(values+fixed) + entrySize(maxLoads*loadBytes)
-	location := p.answer(req, url.Values{"code": {digest("")}}) // as long as a code is
-	ended := entrySize(values+fixed+2*maxACR) + entrySize(digestLength+len(location))
+	ended := entrySize(values+fixed+maxACR) + p.answerSize(req)
 	return max(open, ended)
+}
+
+// answerSize bounds what the answer to req takes while it is kept.
+func (p *Provider) answerSize(req *request) int {
+	const (
+		fixed       = 640 // as of size; of the claims of an ID token; an error
+		signature   = 700 // by an RSA key of 4096 bits, in base64
+		base64Three = 4   // bytes for each three
+	)
+	token := 0
+	if req.IDToken {
+		claims := len(p.issuer) + 2*(len(req.Client)+len(req.subject())+len(req.Nonce)+len(req.ACR)) + len(req.Details) + fixed
+		token = claims*base64Three/3 + signature
+	}
+	location := p.answer(&req.replyTo, url.Values{"code": {digest("")}}) // as long as a code is
+	return entrySize(fixed + len(req.Client) + 2*(len(location.Location)+len(req.State)+len(p.issuer)) + token)
 }

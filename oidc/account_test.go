@@ -113,7 +113,7 @@ func testFullAccount(t *testing.T, pushed map[string]string) {
 			pages = append(pages, g.load(browser, a.field("request_uri")))
 		}
 	}
-	if len(pages) < 10*16 {
+	if len(pages) < 8*16 {
 		t.Fatalf("full after %d loads", len(pages))
 	}
 

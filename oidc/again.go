@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -9,37 +10,91 @@ import (
 	"otpgate/internal/store"
 )
 
-// answerLife is how long the answer of Accept can be had again: a second press
-// of the page's button, of whose first the browser drops the answer. Nobody
-// comes back to a page as fast.
-const answerLife = 10 * time.Second
+// How long the answer of Accept or Refuse can be had again.
+const (
+	// secondPress: the browser drops the answer to the first press of a button for
+	// that of the second. Nobody comes back to a page as fast.
+	secondPress = 10 * time.Second
+	// formLife is how long the page with the form can be fetched: by the redirect
+	// that leads to it, and by a reload.
+	formLife = codeLife
+)
+
+// responsePath is where a browser finds the form that it has to post.
+const responsePath = "/authorize/response/"
+
+// keptAnswer is what ended a transaction, for the browser whose cookie has the
+// digest. There may be a code in it, which is good once whoever brings it, and then
+// the answer is gone too.
+type keptAnswer struct {
+	Browser string   `json:"browser"`
+	Client  string   `json:"client"`
+	Locales []string `json:"locales,omitempty"`
+	Answer  response `json:"answer"`
+}
 
 func answerKey(id string) string { return store.Key("oidc.answer", id) }
 
-// keepAnswer keeps what Accept answers transaction id with, for the browser
-// whose cookie has the digest. There is a code in it, which is good once
-// whoever brings it, and then the answer is gone too.
-func (p *Provider) keepAnswer(ctx context.Context, id, browser, location string) error {
-	if err := p.passing.Put(ctx, answerKey(id), []byte(browser+location), answerLife); err != nil {
-		return fmt.Errorf("oidc: keep answer: %w", err)
+// keepAnswer keeps the answer to transaction id, and returns where to send the
+// browser: to the portal, or to the page that posts the answer there.
+func (p *Provider) keepAnswer(ctx context.Context, id string, kept *keptAnswer) (location string, err error) {
+	location, life := kept.Answer.Location, secondPress
+	if kept.Answer.Fields != nil {
+		location, life = responsePath+id, formLife
 	}
-	return nil
+	value, err := encode(kept)
+	if err != nil {
+		return "", err
+	}
+	if err := p.passing.Put(ctx, answerKey(id), value, life); err != nil {
+		return "", fmt.Errorf("oidc: keep answer: %w", err)
+	}
+	return location, nil
 }
 
 // Answered returns the location that Accept has returned for id a moment ago,
 // to the same browser; ErrNoRequest if there is none.
 func (p *Provider) Answered(r *http.Request, id string) (location string, err error) {
+	kept, err := p.kept(r, id)
+	if err != nil {
+		return "", err
+	}
+	if kept.Answer.Fields != nil {
+		return responsePath + id, nil
+	}
+	return kept.Answer.Location, nil
+}
+
+// kept returns the answer that is kept for this browser under id; ErrNoRequest if
+// there is none.
+func (p *Provider) kept(r *http.Request, id string) (*keptAnswer, error) {
 	if _, _, ok := parseTransactionID(id); !ok {
-		return "", ErrNoRequest
+		return nil, ErrNoRequest
 	}
 	value, err := p.passing.Get(r.Context(), answerKey(id))
+	kept, err := decode[keptAnswer](value, err)
 	if err != nil {
-		return "", fmt.Errorf("oidc: passing store: %w", err)
+		return nil, err
 	}
-	if len(value) < digestLength || !sameBrowser(r, id, string(value[:digestLength])) {
-		return "", ErrNoRequest
+	if kept == nil || !sameBrowser(r, id, kept.Browser) {
+		return nil, ErrNoRequest
 	}
-	return string(value[digestLength:]), nil
+	return kept, nil
+}
+
+// serveResponse shows the page whose form takes the answer to the portal.
+func (p *Provider) serveResponse(w http.ResponseWriter, r *http.Request) {
+	secure(w)
+	kept, err := p.kept(r, r.PathValue("id"))
+	switch {
+	case err == nil && kept.Answer.Fields == nil, errors.Is(err, ErrNoRequest):
+		p.refuseBrowser(w, r, errNoSuchRequest)
+	case err != nil:
+		p.record(r, "response", nil, err)
+		p.refuseBrowser(w, r, err)
+	default:
+		p.send(w, r, p.clients[kept.Client], kept.Locales, kept.Answer)
+	}
 }
 
 // forgetAnswer ends the answer of transaction id.

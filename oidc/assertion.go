@@ -71,7 +71,7 @@ func (p *Provider) proveByAssertion(ctx context.Context, client *Client, a *asse
 	}
 	now := p.now()
 	steady := p.steady.read(now)
-	if err := a.verify(client.ID, p.orDecoy(keys, a), p.issuer, now, steady); err != nil {
+	if err := a.verify(client.ID, p.orDecoy(keys, a.jws), p.issuer, now, steady); err != nil {
 		return notAuthenticated(err.Error())
 	}
 	if err := p.passMark(ctx, client, a.claims.IssuedAt.Time()); err != nil {
@@ -100,7 +100,7 @@ func parseAssertion(raw string) (*assertion, error) {
 // which has keys, to issuer at time now, and that it is expired by a clock that
 // never goes back.
 func (a *assertion) verify(id string, keys []jose.JSONWebKey, issuer string, now, steady time.Time) error {
-	if !a.signedBy(keys) {
+	if !signedBy(a.jws, keys) {
 		return errors.New("no key of the client verifies the signature")
 	}
 	c := a.claims
@@ -131,17 +131,17 @@ func (a *assertion) verify(id string, keys []jose.JSONWebKey, issuer string, now
 
 // signedBy tries the keys one by one. Whatever else the header says of keys (jwk,
 // jku, x5c, x5u) is the sender's own word, and isn't read.
-func (a *assertion) signedBy(keys []jose.JSONWebKey) bool {
+func signedBy(jws *jose.JSONWebSignature, keys []jose.JSONWebKey) bool {
 	return slices.ContainsFunc(keys, func(key jose.JSONWebKey) bool {
-		_, err := a.jws.Verify(key.Key)
+		_, err := jws.Verify(key.Key)
 		return err == nil
 	})
 }
 
-// orDecoy is those of keys that a can be signed by; if there are none, a key that
+// orDecoy is those of keys that jws can be signed by; if there are none, a key that
 // has signed nothing, so that it takes as long to say no.
-func (p *Provider) orDecoy(keys []jose.JSONWebKey, a *assertion) []jose.JSONWebKey {
-	alg := jose.SignatureAlgorithm(a.jws.Signatures[0].Header.Algorithm)
+func (p *Provider) orDecoy(keys []jose.JSONWebKey, jws *jose.JSONWebSignature) []jose.JSONWebKey {
+	alg := jose.SignatureAlgorithm(jws.Signatures[0].Header.Algorithm)
 	fits := matching(keys, func(key *jose.JSONWebKey) bool { return algorithmOf(key.Key) == alg })
 	if len(fits) > 0 {
 		return fits

@@ -341,6 +341,7 @@ func TestEntraHasNoBackChannel(t *testing.T) {
 		g.portal.change = func(c *oidc.Client) {
 			c.Profile, c.Auth, c.SenderConstraint = oidc.ProfileEntraEAM, oidc.NoAuth, oidc.Unconstrained
 			c.Keys, c.IDTokenAlg = oidc.KeySource{}, jose.RS256
+			c.RedirectURIs, c.HintIssuers = []string{entraCallback}, []oidc.HintIssuer{newEntra(t).issuer()}
 		}
 	})
 	wantRefused(t, g.portal.push(bare), http.StatusUnauthorized, "invalid_client")

@@ -88,6 +88,15 @@ type Client struct {
 	// IDTokenAlg signs its ID tokens: ES256, PS256, EdDSA or RS256.
 	IDTokenAlg       jose.SignatureAlgorithm
 	SenderConstraint SenderConstraint
+	// RequestObject: whether it signs its requests, by one of its keys.
+	RequestObject ObjectUse
+	// HintIssuers are those whose id_token_hint may name its customers.
+	HintIssuers []HintIssuer
+	// BareHint: a login_hint in the browser's hands is taken, with ProfileOIDC only.
+	// Whoever holds the browser then says whose code is asked for.
+	BareHint bool
+	// Details are the types of authorization_details that it may ask for.
+	Details []DetailType
 	// Rate is how many requests a second it may make at the back channel; 0: no
 	// limit.
 	Rate int
@@ -133,7 +142,17 @@ func (c *Client) checkNames() error {
 	case c.Rate < 0:
 		return errors.New("rate: must not be negative")
 	}
-	return nil
+	return checkDetailTypes(c.Details)
+}
+
+// entraRedirects are where Microsoft Entra takes answers (its page "external
+// authentication method provider reference").
+func entraRedirects() []string {
+	return []string{
+		"https://login.microsoftonline.com/common/federation/externalauthprovider",
+		"https://login.microsoftonline.us/common/federation/externalauthprovider",
+		"https://login.partner.microsoftonline.cn/common/federation/externalauthprovider",
+	}
 }
 
 func (c *Client) checkRedirects() error {
@@ -142,6 +161,11 @@ func (c *Client) checkRedirects() error {
 	}
 	if len(c.PostLogoutRedirectURIs) > maxRedirectURIs {
 		return fmt.Errorf("post_logout_redirect_uris: must be at most %d", maxRedirectURIs)
+	}
+	for _, uri := range c.RedirectURIs {
+		if c.Profile == ProfileEntraEAM && !slices.Contains(entraRedirects(), uri) {
+			return fmt.Errorf("redirect_uri %q: must be Microsoft's with profile entra-eam", uri)
+		}
 	}
 	for _, uri := range slices.Concat(c.RedirectURIs, c.PostLogoutRedirectURIs) {
 		if err := checkRedirectURI(uri); err != nil {
@@ -176,25 +200,58 @@ func (c *Client) checkProfile() error {
 	case c.Profile == ProfileEntraEAM && c.SenderConstraint != Unconstrained:
 		return errors.New("sender_constraint: there are no access tokens with profile entra-eam")
 	}
+	return c.checkRequests()
+}
+
+// checkRequests holds c to the ways that its profile leaves it to name a customer.
+func (c *Client) checkRequests() error {
+	entra := c.Profile == ProfileEntraEAM
+	switch {
+	case !slices.Contains([]ObjectUse{NoObjects, ObjectsAllowed, ObjectsRequired}, c.RequestObject):
+		return fmt.Errorf("request_object: there is no use named %q", c.RequestObject)
+	case entra && c.RequestObject != NoObjects:
+		return errors.New("request_object: there are none with profile entra-eam")
+	case c.BareHint && c.Profile != ProfileOIDC:
+		return errors.New("bare_login_hint: is for profile oidc alone")
+	case entra && (len(c.HintIssuers) == 0 || len(c.Details) > 0):
+		return errors.New("hint_issuers: are needed with profile entra-eam, and there are no authorization_details")
+	case len(c.HintIssuers) > maxHintIssuers:
+		return fmt.Errorf("hint_issuers: must be at most %d", maxHintIssuers)
+	}
+	taken := make(map[string]bool)
+	for i := range c.HintIssuers {
+		issuer := &c.HintIssuers[i]
+		if err := issuer.check(); err != nil {
+			return fmt.Errorf("hint_issuers: %w", err)
+		}
+		if taken[issuer.Issuer] {
+			return fmt.Errorf("hint_issuers: %q is there twice", issuer.Issuer)
+		}
+		taken[issuer.Issuer] = true
+	}
 	return nil
 }
 
 // checkCredentials: exactly those that the client's method needs. One that is
 // there for nothing would be believed to be needed.
 func (c *Client) checkCredentials() error {
-	keys := c.Auth == PrivateKeyJWT || c.Auth == SelfSignedTLS
+	keys := c.Auth == PrivateKeyJWT || c.Auth == SelfSignedTLS || c.RequestObject != NoObjects
 	secrets := c.Auth == SecretBasic || c.Auth == SecretPost
 	switch {
 	case keys != c.Keys.given():
-		return fmt.Errorf("jwks: are needed with auth %s and %s, and with no other", PrivateKeyJWT, SelfSignedTLS)
+		return fmt.Errorf("jwks: are needed with auth %s and %s and for request objects, and for nothing else", PrivateKeyJWT, SelfSignedTLS)
 	case secrets != (len(c.Secrets) > 0) || len(c.Secrets) > maxSecrets:
 		return fmt.Errorf("secrets: must be 1 or %d with auth %s and %s, and none with others", maxSecrets, SecretBasic, SecretPost)
 	case (c.Auth == TLSClientAuth) != c.Certificate.given():
 		return fmt.Errorf("certificate: is needed with auth %s, and with no other", TLSClientAuth)
-	case keys:
-		return c.Keys.check(c.Auth)
-	case c.Auth == TLSClientAuth:
-		return c.Certificate.check()
+	}
+	if c.Auth == TLSClientAuth {
+		if err := c.Certificate.check(); err != nil {
+			return err
+		}
+	}
+	if keys {
+		return c.Keys.check(keysFor(c.Auth))
 	}
 	return nil
 }

@@ -12,13 +12,16 @@ import (
 )
 
 // discovery is the provider's metadata (OpenID Connect Discovery 1.0 §3) with
-// what RFC 9126 §5, RFC 9207 §3, RFC 9449 §5.1 and RFC 8705 §3.3 and §5 add.
+// what RFC 9126 §5, RFC 9207 §3, RFC 9396 §10, RFC 9449 §5.1, RFC 8705 §3.3 and §5
+// and OpenID Connect Prompt Create 1.0 §4.2 (prompt_values_supported) add.
 type discovery struct {
 	oidc.DiscoveryConfiguration
 	PushedRequestEndpoint string       `json:"pushed_authorization_request_endpoint"`
 	RequirePushedRequests bool         `json:"require_pushed_authorization_requests"`
 	DPoPAlgorithms        []string     `json:"dpop_signing_alg_values_supported"`
 	StatusEndpoint        string       `json:"otpgate_status_endpoint"` // ours: see serveStatus
+	Prompts               []string     `json:"prompt_values_supported"`
+	DetailTypes           []string     `json:"authorization_details_types_supported,omitempty"`
 	IssInResponse         bool         `json:"authorization_response_iss_parameter_supported"`
 	CertificateBound      bool         `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	MTLS                  *mtlsAliases `json:"mtls_endpoint_aliases,omitempty"`
@@ -38,6 +41,10 @@ type mtlsAliases struct {
 // from the library's own document: that one advertises what the library could
 // do, and a later version may be able to do more.
 func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
+	responseTypes, grantTypes := []string{string(oidc.ResponseTypeCode)}, []oidc.GrantType{oidc.GrantTypeCode}
+	if p.any(func(c *Client) bool { return c.Profile == ProfileEntraEAM }) {
+		responseTypes, grantTypes = append(responseTypes, string(oidc.ResponseTypeIDTokenOnly)), append(grantTypes, oidc.GrantTypeImplicit)
+	}
 	document, err := json.Marshal(discovery{
 		DiscoveryConfiguration: oidc.DiscoveryConfiguration{
 			Issuer:                           p.issuer,
@@ -49,9 +56,9 @@ func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
 			RevocationEndpoint:               p.issuer + "/revoke",
 			EndSessionEndpoint:               p.issuer + "/end_session",
 			ScopesSupported:                  []string{oidc.ScopeOpenID},
-			ResponseTypesSupported:           []string{string(oidc.ResponseTypeCode)},
-			ResponseModesSupported:           []string{string(oidc.ResponseModeQuery)},
-			GrantTypesSupported:              []oidc.GrantType{oidc.GrantTypeCode},
+			ResponseTypesSupported:           responseTypes,
+			ResponseModesSupported:           []string{string(oidc.ResponseModeQuery), string(oidc.ResponseModeFormPost)},
+			GrantTypesSupported:              grantTypes,
 			ACRValuesSupported:               p.acrs(),
 			SubjectTypesSupported:            []string{"public"},
 			IDTokenSigningAlgValuesSupported: algorithmNames(p.keys.algorithms),
@@ -66,9 +73,15 @@ func (p *Provider) discoveryDocument(locales []language.Tag) ([]byte, error) {
 			ClaimsSupported:               []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr"},
 			CodeChallengeMethodsSupported: []oidc.CodeChallengeMethod{oidc.CodeChallengeMethodS256},
 			UILocalesSupported:            locales,
+
+			ClaimsParameterSupported:               true,
+			RequestParameterSupported:              p.any(func(c *Client) bool { return c.RequestObject != NoObjects }),
+			RequestObjectSigningAlgValuesSupported: algorithmNames(assertionAlgorithms()),
 		},
 		PushedRequestEndpoint: p.issuer + "/par",
-		RequirePushedRequests: true,
+		RequirePushedRequests: !p.any(func(c *Client) bool { return c.Profile != ProfileFAPI2 }),
+		Prompts:               []string{"none", "login"},
+		DetailTypes:           p.detailTypes(),
 		DPoPAlgorithms:        algorithmNames(assertionAlgorithms()),
 		StatusEndpoint:        p.issuer + "/status",
 		IssInResponse:         true,
@@ -112,11 +125,37 @@ func (p *Provider) authMethods() []oidc.AuthMethod {
 	return slices.Compact(methods)
 }
 
+// any reports whether one of the clients is such.
+func (p *Provider) any(such func(*Client) bool) bool {
+	for _, c := range p.clients {
+		if such(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// detailTypes are the types of authorization_details of all clients, sorted.
+func (p *Provider) detailTypes() []string {
+	var types []string
+	for _, c := range p.clients {
+		for _, t := range c.Details {
+			types = append(types, t.Type)
+		}
+	}
+	slices.Sort(types)
+	return slices.Compact(types)
+}
+
 // acrs are the authentication contexts of all realms, sorted.
 func (p *Provider) acrs() []string {
 	acrs := make([]string, 0, len(p.clients))
 	for _, c := range p.clients {
-		acrs = append(acrs, c.ACR)
+		if c.Profile == ProfileEntraEAM {
+			acrs = append(acrs, entraACRs()...)
+		} else {
+			acrs = append(acrs, c.ACR)
+		}
 	}
 	slices.Sort(acrs)
 	return slices.Compact(acrs)

@@ -85,7 +85,7 @@ func parseProof(raw string) (*proof, error) {
 	if key == nil || !key.Valid() || !key.IsPublic() {
 		return nil, errors.New("jwk must be a public key")
 	}
-	if err := checkClientKey(key, PrivateKeyJWT); err != nil { // as strong as a client's own
+	if err := keysFor(PrivateKeyJWT)(key); err != nil { // as strong as a client's own
 		return nil, fmt.Errorf("jwk: %w", err)
 	}
 	payload, err := jws.Verify(key)

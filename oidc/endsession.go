@@ -12,9 +12,6 @@ import (
 	josejson "github.com/go-jose/go-jose/v4/json"
 )
 
-// maxHint is four times an ID token of ours.
-const maxHint = 8 << 10
-
 // serveEndSession is the end-session endpoint (OpenID Connect RP-Initiated Logout
 // 1.0 §2). Nobody is signed in here: each code is for one request. What it ends
 // are the requests that the client has open in this browser.

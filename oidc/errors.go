@@ -26,7 +26,10 @@ const (
 	serverError           = "server_error"                      // RFC 6749 §4.1.2.1
 	temporarilyDown       = "temporarily_unavailable"           // RFC 6749 §4.1.2.1
 	loginRequired         = "login_required"                    // OIDC Core §3.1.2.6
+	consentRequired       = "consent_required"                  // OIDC Core §3.1.2.6
+	accountRequired       = "account_selection_required"        // OIDC Core §3.1.2.6
 	requestNotSupported   = "request_not_supported"             // OIDC Core §3.1.2.6
+	invalidRequestObject  = "invalid_request_object"            // OIDC Core §3.1.2.6, RFC 9101 §7
 	unmetAuthentication   = "unmet_authentication_requirements" // OIDC unmet authentication requirements 1.0; RFC 9470 §5
 	invalidToken          = "invalid_token"                     // RFC 6750 §3.1
 	invalidDPoPProof      = "invalid_dpop_proof"                // RFC 9449 §5

@@ -40,12 +40,16 @@ func FuzzPushedForm(f *testing.F) {
 				t.Errorf("parameter %q is %q", name, value)
 			}
 		}
-		req, err := newRequest(client, form, time.Unix(0, 0))
+		req, _, err := readRequest(client, form, pushed, time.Unix(0, 0))
+		if err != nil {
+			return
+		}
+		name, err := namedPlainly(form["login_hint"])
 		if err != nil {
 			return
 		}
 		if req.Client != "portal" || req.RedirectURI != client.RedirectURIs[0] || len(req.Challenge) != 43 ||
-			req.Subject == "" || len(req.Subject) > 255 || len(req.State) > maxState || len(req.Locales) > maxLocales {
+			name.customer == "" || len(name.customer) > 255 || len(req.State) > maxState || len(req.Locales) > maxLocales {
 			t.Errorf("request %+v", req)
 		}
 	})
@@ -134,11 +138,11 @@ func FuzzKeySet(f *testing.F) {
 	}
 	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB"},null,{}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		keys, err := parseKeySet(data, PrivateKeyJWT)
+		keys, err := parseKeySet(data, keysFor(PrivateKeyJWT))
 		if err != nil {
 			return
 		}
-		if err := checkClientKeys(jose.JSONWebKeySet{Keys: keys}, PrivateKeyJWT); err != nil {
+		if err := checkKeys(jose.JSONWebKeySet{Keys: keys}, keysFor(PrivateKeyJWT)); err != nil {
 			t.Errorf("taken: %v", err)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -31,6 +32,8 @@ type grant struct {
 	Transaction string      `json:"transaction"`   // the one that was accepted
 	Key         string      `json:"jkt,omitempty"` // of the DPoP proofs that it wants
 	Reserved    reservation `json:"reserved"`      // of the request, on the client's account
+
+	Details json.RawMessage `json:"details,omitempty"` // authorization_details that were shown
 }
 
 func newGrant(req *request, client *Client, result verifier.Result, transaction string) *grant {
@@ -39,27 +42,33 @@ func newGrant(req *request, client *Client, result verifier.Result, transaction 
 		RedirectURI: req.RedirectURI,
 		Challenge:   req.Challenge,
 		Nonce:       req.Nonce,
-		Subject:     req.Subject,
-		ACR:         client.ACR,
-		AMR:         methods(result.Carrier),
+		Subject:     req.subject(),
+		ACR:         req.ACR,
+		AMR:         methods(client, result.Carrier),
 		AuthTime:    result.At,
 		Transaction: transaction,
 		Key:         req.Key,
 		Reserved:    req.Reserved,
+		Details:     req.Details,
 	}
 }
 
 // methods are the authentication methods that were seen (RFC 8176 §2): what
 // holds the key only if that is known, and never the portal's own first factor.
-func methods(carrier verifier.Carrier) []string {
+// Microsoft Entra takes one method, and no more.
+func methods(client *Client, carrier verifier.Carrier) []string {
+	seen := []string{otpMethod}
+	if client.Profile == ProfileEntraEAM {
+		return seen
+	}
 	switch carrier {
 	case verifier.Hardware:
-		return []string{"otp", "hwk"}
+		return append(seen, "hwk")
 	case verifier.Software:
-		return []string{"otp", "swk"}
+		return append(seen, "swk")
 	case verifier.CarrierUnknown:
 	}
-	return []string{"otp"}
+	return seen
 }
 
 func codeKey(code string) string { return store.Key("oidc.code", digest(code)) }

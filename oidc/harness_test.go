@@ -170,6 +170,7 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 			w.WriteHeader(status)
 		},
 		SignedOut: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "nobody is signed in") },
+		PostForm:  func(w http.ResponseWriter, _ *http.Request, form oidc.Form) { json.NewEncoder(w).Encode(form) },
 		Status: func(_ context.Context, realm, customer string) (string, error) {
 			return "status of " + customer + "@" + realm, nil
 		},

@@ -51,8 +51,13 @@ var errNoKeys = errors.New("the client's keys can't be fetched from its jwks_uri
 // clientKeys are those keys of client that match. Keys that are fetched are
 // fetched anew when they are old, or when none matches.
 func (p *Provider) clientKeys(ctx context.Context, client *Client, match func(*jose.JSONWebKey) bool) ([]jose.JSONWebKey, error) {
-	keys := client.Keys.Set.Keys
-	if set := p.fetched[client.ID]; set != nil && client.Keys.URI != "" {
+	return p.keysOf(ctx, &client.Keys, keyOwner{client: client.ID}, match)
+}
+
+// keysOf are those keys of owner that match; source is where they are.
+func (p *Provider) keysOf(ctx context.Context, source *KeySource, owner keyOwner, match func(*jose.JSONWebKey) bool) ([]jose.JSONWebKey, error) {
+	keys := source.Set.Keys
+	if set := p.fetched[owner]; set != nil && source.URI != "" {
 		var err error
 		if keys, err = set.get(ctx, match); err != nil {
 			return nil, err
@@ -85,10 +90,14 @@ func algorithmOf(key any) jose.SignatureAlgorithm {
 	return ""
 }
 
+// keyOwner is whose keys a set holds: a client's or, with an issuer, those that
+// sign the client's hints.
+type keyOwner struct{ client, issuer string }
+
 // keySet is a client's keys as its server publishes them. Safe for concurrent use.
 type keySet struct {
-	client  string
-	auth    AuthMethod
+	owner   keyOwner
+	usable  keyCheck
 	uri     string
 	http    *http.Client
 	now     func() time.Time
@@ -102,22 +111,22 @@ type keySet struct {
 	under   chan struct{} // closed when the fetch that is under way is over; nil if there is none
 }
 
-// keySetMetrics tell of all fetched key sets, by client.
+// keySetMetrics tell of all fetched key sets, by owner.
 type keySetMetrics struct {
-	fetches *prometheus.CounterVec // by client, result
-	fetched *prometheus.GaugeVec   // by client
+	fetches *prometheus.CounterVec // by client, issuer, result
+	fetched *prometheus.GaugeVec   // by client, issuer
 }
 
 func newKeySetMetrics(reg prometheus.Registerer) (*keySetMetrics, error) {
 	m := &keySetMetrics{
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "otpgate_oidc_key_fetches_total",
-			Help: "Fetches of clients' key sets (jwks_uri), by result: ok or failed.",
-		}, []string{"client", "result"}),
+			Help: "Fetches of clients' key sets (jwks_uri), by result: ok or failed. issuer is that of hints, if they are its keys.",
+		}, []string{"client", "issuer", "result"}),
 		fetched: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "otpgate_oidc_keys_fetched_timestamp_seconds",
 			Help: "When a client's key set was last fetched; after a day it isn't used any more.",
-		}, []string{"client"}),
+		}, []string{"client", "issuer"}),
 	}
 	for _, c := range []prometheus.Collector{m.fetches, m.fetched} {
 		if err := reg.Register(c); err != nil {
@@ -129,17 +138,24 @@ func newKeySetMetrics(reg prometheus.Registerer) (*keySetMetrics, error) {
 
 // newKeySets makes a set, yet to be fetched, of each client that has an address
 // for it.
-func newKeySets(clients map[string]*Client, now func() time.Time, log *slog.Logger, reg prometheus.Registerer) (map[string]*keySet, error) {
+func newKeySets(clients map[string]*Client, now func() time.Time, log *slog.Logger, reg prometheus.Registerer) (map[keyOwner]*keySet, error) {
 	metrics, err := newKeySetMetrics(reg)
 	if err != nil {
 		return nil, err
 	}
-	sets := make(map[string]*keySet)
-	for id, c := range clients {
-		if c.Keys.URI != "" {
-			sets[id] = &keySet{
-				client: id, auth: c.Auth, uri: c.Keys.URI, http: fetchClient(c.Keys.CAs), now: now, log: log, metrics: metrics,
+	sets := make(map[keyOwner]*keySet)
+	add := func(owner keyOwner, source *KeySource, usable keyCheck) {
+		if source.URI != "" {
+			sets[owner] = &keySet{
+				owner: owner, usable: usable, uri: source.URI, http: fetchClient(source.CAs), now: now, log: log, metrics: metrics,
 			}
+		}
+	}
+	for id, c := range clients {
+		add(keyOwner{client: id}, &c.Keys, keysFor(c.Auth))
+		for i := range c.HintIssuers {
+			issuer := &c.HintIssuers[i]
+			add(keyOwner{id, issuer.Issuer}, &issuer.Keys, checkHintKey)
 		}
 	}
 	return sets, nil
@@ -203,14 +219,14 @@ func (s *keySet) refresh(ctx context.Context) {
 	close(s.under)
 	s.under = nil
 	if err != nil {
-		s.metrics.fetches.WithLabelValues(s.client, "failed").Inc()
+		s.metrics.fetches.WithLabelValues(s.owner.client, s.owner.issuer, "failed").Inc()
 		s.log.WarnContext(ctx, "a client's keys can't be fetched; the last ones, if there are any, are used for up to a day",
-			"client", s.client, "jwks_uri", s.uri, "fetched", s.fetched, "err", err)
+			"client", s.owner.client, "jwks_uri", s.uri, "fetched", s.fetched, "err", err)
 		return
 	}
 	s.keys, s.fetched = keys, s.now()
-	s.metrics.fetches.WithLabelValues(s.client, "ok").Inc()
-	s.metrics.fetched.WithLabelValues(s.client).Set(float64(s.fetched.Unix()))
+	s.metrics.fetches.WithLabelValues(s.owner.client, s.owner.issuer, "ok").Inc()
+	s.metrics.fetched.WithLabelValues(s.owner.client, s.owner.issuer).Set(float64(s.fetched.Unix()))
 }
 
 // fetch fetches the keys once.
@@ -235,19 +251,19 @@ func (s *keySet) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 	if len(data) > maxKeySet {
 		return nil, fmt.Errorf("the set is larger than %d bytes", maxKeySet)
 	}
-	return parseKeySet(data, s.auth)
+	return parseKeySet(data, s.usable)
 }
 
 // parseKeySet returns the keys of a JWK Set that can be used. Others are passed
 // over (RFC 7517 §5), but private ones spoil the set: they have leaked.
-func parseKeySet(data []byte, auth AuthMethod) ([]jose.JSONWebKey, error) {
+func parseKeySet(data []byte, usable keyCheck) ([]jose.JSONWebKey, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(data, &set); err != nil {
 		return nil, fmt.Errorf("no JWK Set (RFC 7517): %w", err)
 	}
-	var usable []jose.JSONWebKey
+	var found []jose.JSONWebKey
 	for i, raw := range set.Keys {
 		var key jose.JSONWebKey
 		if json.Unmarshal(raw, &key) != nil || key.Key == nil {
@@ -256,12 +272,12 @@ func parseKeySet(data []byte, auth AuthMethod) ([]jose.JSONWebKey, error) {
 		if !key.IsPublic() {
 			return nil, fmt.Errorf("keys[%d] is a private or secret key: it must be replaced", i)
 		}
-		if checkClientKey(&key, auth) == nil {
-			usable = append(usable, key)
+		if usable(&key) == nil {
+			found = append(found, key)
 		}
 	}
-	if len(usable) == 0 || len(usable) > maxClientKeys {
-		return nil, fmt.Errorf("the set has %d keys that can be used, and 1 to %d are needed", len(usable), maxClientKeys)
+	if len(found) == 0 || len(found) > maxClientKeys {
+		return nil, fmt.Errorf("the set has %d keys that can be used, and 1 to %d are needed", len(found), maxClientKeys)
 	}
-	return usable, nil
+	return found, nil
 }

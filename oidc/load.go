@@ -118,8 +118,3 @@ func sameBrowser(r *http.Request, id, browser string) bool {
 	cookie, err := r.Cookie(cookieName(id))
 	return err == nil && subtle.ConstantTimeCompare([]byte(digest(cookie.Value)), []byte(browser)) == 1
 }
-
-func hasCookie(r *http.Request, id string) bool {
-	_, err := r.Cookie(cookieName(id))
-	return err == nil
-}

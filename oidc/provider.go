@@ -52,6 +52,8 @@ type Config struct {
 	// SignedOut answers a browser at /end_session that need not go back to a
 	// portal.
 	SignedOut func(w http.ResponseWriter, r *http.Request)
+	// PostForm answers a browser with a page whose form takes an answer to a portal.
+	PostForm func(w http.ResponseWriter, r *http.Request, form Form)
 	// Status is what a portal is told of a customer: the verifier's service state.
 	Status func(ctx context.Context, realm, customer string) (string, error)
 
@@ -65,10 +67,10 @@ type Config struct {
 type Provider struct {
 	issuer    string
 	clients   map[string]*Client
-	accounts  map[string]*account // by client id
-	marks     map[string]*mark    // by client id
-	fetched   map[string]*keySet  // by client id: of those with a jwks_uri
-	decoys    []jose.JSONWebKey   // what to verify by for want of a key
+	accounts  map[string]*account  // by client id
+	marks     map[string]*mark     // by client id
+	fetched   map[keyOwner]*keySet // those with a jwks_uri
+	decoys    []jose.JSONWebKey    // what to verify by for want of a key
 	limits    *limits
 	mtls      string // MTLSURL
 	discovery []byte
@@ -82,9 +84,11 @@ type Provider struct {
 	codePage  func(id string) string
 	noRequest func(w http.ResponseWriter, r *http.Request, status int)
 	signedOut func(w http.ResponseWriter, r *http.Request)
+	postForm  func(w http.ResponseWriter, r *http.Request, form Form)
 
 	customerStatus func(ctx context.Context, realm, customer string) (string, error)
 
+	started  time.Time
 	now      func() time.Time
 	steady   steadyClock
 	log      *slog.Logger
@@ -141,17 +145,23 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		codePage:  c.CodePage,
 		noRequest: c.NoRequest,
 		signedOut: c.SignedOut,
+		postForm:  c.PostForm,
 		nonces:    newNonces(),
 
 		customerStatus: c.Status,
+		started:        c.Now(),
 		now:            c.Now,
 		log:            c.Logger,
 		refused:        rate.NewLimiter(linesLogged, linesBurst),
 		failed:         rate.NewLimiter(linesLogged, linesBurst),
 		requests:       newRequestCounter(),
 	}
-	for id := range clients {
+	for id, client := range clients {
 		p.accounts[id] = newAccount(c.Now())
+		if client.BareHint {
+			c.Logger.WarnContext(ctx, "a client takes login_hint from the browser, so whoever holds the browser says whose one-time password is asked for; "+
+				"push the request, sign it, or name the customer by an id_token_hint", "client", id)
+		}
 	}
 	if err := c.Metrics.Register(p.requests); err != nil {
 		return nil, fmt.Errorf("oidc: metrics: %w", err)
@@ -167,6 +177,7 @@ func (p *Provider) Mount(mux *http.ServeMux) {
 	mux.HandleFunc("/.well-known/openid-configuration", p.api("discovery", p.serveDiscovery))
 	mux.HandleFunc("/jwks.json", p.api("jwks", p.serveKeys))
 	mux.HandleFunc("/authorize", p.serveAuthorize)
+	mux.HandleFunc("GET "+responsePath+"{id}", p.serveResponse)
 	mux.HandleFunc("/end_session", p.serveEndSession)
 	p.MountMTLS(mux)
 }

@@ -43,7 +43,8 @@ func TestPushedRequestRefused(t *testing.T) {
 		"implicit":                     {map[string]string{"response_type": "id_token"}, "unsupported_response_type"},
 		"hybrid":                       {map[string]string{"response_type": "code id_token"}, "unsupported_response_type"},
 		"token":                        {map[string]string{"response_type": "token"}, "unsupported_response_type"},
-		"form_post":                    {map[string]string{"response_mode": "form_post"}, "invalid_request"},
+		"fragment":                     {map[string]string{"response_mode": "fragment"}, "invalid_request"},
+		"JARM":                         {map[string]string{"response_mode": "jwt"}, "invalid_request"},
 		"no client_id":                 {map[string]string{"client_id": ""}, "invalid_request"},
 		"no redirect_uri":              {map[string]string{"redirect_uri": ""}, "invalid_request"},
 		"another redirect_uri":         {map[string]string{"redirect_uri": "https://evil.example/callback"}, "invalid_request"},
@@ -70,8 +71,13 @@ func TestPushedRequestRefused(t *testing.T) {
 		"state with a line break":      {map[string]string{"state": "a\r\nb"}, "invalid_request"},
 		"acr_values that can't be met": {map[string]string{"acr_values": "urn:mfa urn:phr"}, "unmet_authentication_requirements"},
 		"prompt=none with another":     {map[string]string{"prompt": "none login"}, "invalid_request"},
-		"prompt=consent":               {map[string]string{"prompt": "consent"}, "invalid_request"},
-		"request object":               {map[string]string{"request": "e30.e30."}, "request_not_supported"}, // edge 6
+		"prompt=consent":               {map[string]string{"prompt": "login consent"}, "consent_required"},
+		"prompt=select_account":        {map[string]string{"prompt": "select_account"}, "account_selection_required"},
+		"unknown prompt":               {map[string]string{"prompt": "create"}, "invalid_request"},
+		"max_age that is no number":    {map[string]string{"max_age": "-1"}, "invalid_request"},
+		"endless max_age":              {map[string]string{"max_age": "99999999999"}, "invalid_request"},
+		"unknown display":              {map[string]string{"display": "wall"}, "invalid_request"},
+		"request object beside others": {map[string]string{"request": "e30.e30."}, "invalid_request"}, // edge 6
 		"request_uri":                  {map[string]string{"request_uri": "urn:x"}, "invalid_request"},
 		"authorization_details":        {map[string]string{"authorization_details": "[{}]"}, "invalid_authorization_details"},
 		"id_token_hint":                {map[string]string{"id_token_hint": "e30.e30."}, "invalid_request"}, // edge 9

@@ -2,14 +2,13 @@ package oidc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
 
 	"otpgate/internal/store"
@@ -23,45 +22,49 @@ const (
 	requestLife     = requestURILife + transactionLife
 )
 
-// request is what a portal has pushed, checked.
+// request is what a portal asks for, checked.
 type request struct {
-	Client      string      `json:"client"`
-	RedirectURI string      `json:"redirect_uri"`
-	Subject     string      `json:"subject"` // login_hint: the customer
-	Challenge   string      `json:"challenge"`
-	State       string      `json:"state,omitempty"`
-	Nonce       string      `json:"nonce,omitempty"`
-	Locales     []string    `json:"locales,omitempty"`
-	PromptNone  bool        `json:"prompt_none,omitempty"`
-	Key         string      `json:"jkt,omitempty"` // of the DPoP proofs at /token (RFC 9449 §10)
-	LoadBefore  time.Time   `json:"load_before"`   // when the request_uri expires
-	Reserved    reservation `json:"reserved"`      // on the client's account
+	replyTo
+	Client    string          `json:"client"`
+	Customer  string          `json:"customer"`          // whose code is asked for
+	Subject   string          `json:"subject,omitempty"` // sub of the ID token; "": the customer
+	IDToken   bool            `json:"id_token,omitempty"`
+	Challenge string          `json:"challenge,omitempty"` // unless it is answered by an ID token at once
+	Nonce     string          `json:"nonce,omitempty"`
+	ACR       string          `json:"acr"`               // what a right code will have shown
+	Details   json.RawMessage `json:"details,omitempty"` // authorization_details
+	Silent    bool            `json:"silent,omitempty"`  // prompt=none
+
+	Key        string      `json:"jkt,omitempty"` // of the DPoP proofs at /token (RFC 9449 §10)
+	LoadBefore time.Time   `json:"load_before"`   // when the request_uri expires
+	Reserved   reservation `json:"reserved"`      // on the client's account
 }
+
+// subject is the customer's name in the ID token.
+func (req *request) subject() string { return cmp.Or(req.Subject, req.Customer) }
 
 // requestKey is where the request is kept until it ends. Taking it away is what
 // ends it. References that browsers hold are kept as digests only: a dump of
 // the memory opens nothing.
 func requestKey(ref string) string { return store.Key("oidc.request", ref) }
 
-// saveRequest keeps req and returns the secret part of its request_uri. Room for
-// all that it may come to need is reserved first, so that nobody who has typed a
-// code is turned away for want of it.
-func (p *Provider) saveRequest(ctx context.Context, req request) (secret string, err error) {
+// saveRequest keeps req under ref. Room for all that it may come to need is reserved
+// first, so that nobody who has typed a code is turned away for want of it.
+func (p *Provider) saveRequest(ctx context.Context, ref string, req *request, why purpose) error {
 	account := p.accounts[req.Client]
 	var ok bool
-	if req.Reserved, ok = account.reserve(p.now(), beginning, p.size(&req), requestLife+codeLife); !ok {
-		return "", errAccountFull()
+	if req.Reserved, ok = account.reserve(p.now(), why, p.size(req), requestLife+codeLife); !ok {
+		return errAccountFull()
 	}
 	value, err := encode(req)
+	if err == nil {
+		err = p.passing.Put(ctx, requestKey(ref), value, requestLife)
+	}
 	if err != nil {
-		return "", err
-	}
-	secret = newSecret()
-	if err := p.passing.Put(ctx, requestKey(digest(secret)), value, requestLife); err != nil {
 		account.release(req.Reserved)
-		return "", fmt.Errorf("oidc: keep request: %w", err)
+		return fmt.Errorf("oidc: keep request: %w", err)
 	}
-	return secret, nil
+	return nil
 }
 
 // loadRequest returns the request ref if it hasn't ended; else nil.
@@ -84,26 +87,6 @@ func (p *Provider) endRequest(ctx context.Context, ref string) (*request, error)
 		return nil, fmt.Errorf("oidc: end loads: %w", err)
 	}
 	return req, nil
-}
-
-// answer is the address that takes an authorization response back to the
-// portal: the redirect URI as it was registered, byte for byte, with the
-// response, the portal's state and our name (RFC 9207 §2) added.
-func (p *Provider) answer(req *request, response url.Values) string {
-	if req.State != "" {
-		response.Set("state", req.State)
-	}
-	response.Set("iss", p.issuer)
-	separator := "?"
-	if strings.Contains(req.RedirectURI, "?") {
-		separator = "&"
-	}
-	return req.RedirectURI + separator + response.Encode()
-}
-
-// failure is an authorization error response (RFC 6749 §4.1.2.1).
-func failure(code, description string) url.Values {
-	return url.Values{"error": {code}, "error_description": {description}}
 }
 
 // decode reads a passing value; nil if there is none.

@@ -16,10 +16,11 @@ func (p *Provider) serveStatus(w http.ResponseWriter, r *http.Request) (*Client,
 	if err != nil {
 		return client, err
 	}
-	if err := checkCustomer(client, form); err != nil { // as at /par: what can't be asked for there has no status
+	name, err := namedPlainly(form["login_hint"]) // as at /par: what can't be asked for there has no status
+	if err != nil {
 		return client, err
 	}
-	status, err := p.customerStatus(r.Context(), client.Realm, form["login_hint"])
+	status, err := p.customerStatus(r.Context(), client.Realm, name.customer)
 	if err != nil {
 		return client, err
 	}

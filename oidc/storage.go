@@ -20,6 +20,8 @@ type storage struct {
 	now  func() time.Time
 }
 
+var _ op.CanSetUserinfoFromRequest = (*storage)(nil)
+
 // algorithmKey is where a context has the algorithm to sign with: the library
 // asks for a key without saying whose token it is for.
 type algorithmKey struct{}
@@ -46,6 +48,24 @@ func (s *storage) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorith
 
 // DeleteAuthRequest has nothing to do: the code is gone since it was redeemed.
 func (s *storage) DeleteAuthRequest(context.Context, string) error { return nil }
+
+// SetUserinfoFromScopes: the library takes sub from info once it has asked for it.
+func (s *storage) SetUserinfoFromScopes(_ context.Context, info *oidc.UserInfo, subject, _ string, _ []string) error {
+	info.Subject = subject
+	return nil
+}
+
+// SetUserinfoFromRequest adds the transaction that was confirmed (RFC 9396 §7, §9).
+func (s *storage) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, request op.IDTokenRequest, _ []string) error {
+	g, ok := request.(*grant)
+	if !ok {
+		return errNotOffered
+	}
+	if g.Details != nil {
+		info.AppendClaims("authorization_details", g.Details)
+	}
+	return nil
+}
 
 // CreateAccessToken isn't asked for: access tokens are this package's own.
 func (s *storage) CreateAccessToken(context.Context, op.TokenRequest) (id string, expires time.Time, err error) {
@@ -75,10 +95,10 @@ func (c tokenClient) IsScopeAllowed(scope string) bool     { return scope == oid
 func (c tokenClient) IDTokenUserinfoClaimsAssertion() bool { return false }
 func (c tokenClient) ClockSkew() time.Duration             { return 0 }
 
-// RestrictAdditionalIdTokenScopes: no scope puts anything into the ID token.
-// (With one left the library would replace sub by that of a userinfo.)
+// RestrictAdditionalIdTokenScopes leaves openid: for that the library calls the two
+// methods of storage that add to the ID token what it doesn't know.
 func (c tokenClient) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:revive // the library named it
-	return func([]string) []string { return nil }
+	return func(scopes []string) []string { return scopes }
 }
 
 func (c tokenClient) RestrictAdditionalAccessTokenScopes() func([]string) []string {
@@ -126,10 +146,6 @@ func (s *storage) GetClientByClientID(context.Context, string) (op.Client, error
 }
 
 func (s *storage) AuthorizeClientIDSecret(context.Context, string, string) error {
-	return errNotOffered
-}
-
-func (s *storage) SetUserinfoFromScopes(context.Context, *oidc.UserInfo, string, string, []string) error {
 	return errNotOffered
 }
 

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,6 +44,8 @@ type tokenResponse struct {
 	ExpiresIn   int    `json:"expires_in"` // seconds
 	Scope       string `json:"scope"`
 	IDToken     string `json:"id_token"`
+
+	Details json.RawMessage `json:"authorization_details,omitempty"` // RFC 9396 §7
 }
 
 func (p *Provider) issueTokens(ctx context.Context, client *Client, g *grant, code string, bound binding) (tokenResponse, error) {
@@ -50,13 +53,23 @@ func (p *Provider) issueTokens(ctx context.Context, client *Client, g *grant, co
 	if err != nil {
 		return tokenResponse{}, err
 	}
-	idToken, err := op.CreateIDToken(withAlgorithm(ctx, client.IDTokenAlg), p.issuer, g, idTokenLife, token, code, p.storage, tokenClient{client})
+	idToken, err := p.idToken(ctx, client, g, token, code)
 	if err != nil {
-		return tokenResponse{}, fmt.Errorf("oidc: make ID token: %w", err)
+		return tokenResponse{}, err
 	}
 	return tokenResponse{
 		AccessToken: token, Type: bound.tokenType(), ExpiresIn: int(accessTokenLife.Seconds()), Scope: oidc.ScopeOpenID, IDToken: idToken,
+		Details: g.Details,
 	}, nil
+}
+
+// idToken makes the ID token of g, with the hashes of what goes beside it.
+func (p *Provider) idToken(ctx context.Context, client *Client, g *grant, accessToken, code string) (string, error) {
+	token, err := op.CreateIDToken(withAlgorithm(ctx, client.IDTokenAlg), p.issuer, g, idTokenLife, accessToken, code, p.storage, tokenClient{client})
+	if err != nil {
+		return "", fmt.Errorf("oidc: make ID token: %w", err)
+	}
+	return token, nil
 }
 
 // redeem uses up the code in form and returns its grant, if the client may have
@@ -69,6 +82,9 @@ func (p *Provider) redeem(r *http.Request, client *Client, form params, bound bi
 		return nil, refuse(invalidRequest, "grant_type is required")
 	default:
 		return nil, refuse(unsupportedGrantType, "grant_type must be authorization_code")
+	}
+	if form["authorization_details"] != "" { // RFC 9396 §6.1: fewer could be asked for here
+		return nil, refuse(invalidAuthorizations, "what was asked for when the request was made is what is granted")
 	}
 	if form["code"] == "" {
 		return nil, refuse(invalidRequest, "code is required")

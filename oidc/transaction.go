@@ -29,6 +29,8 @@ type Request struct {
 	Locales []string // ui_locales, best first; may be empty
 	Expires time.Time
 	Portal  string // the origin that the answer goes to
+	// Details are the transactions that are confirmed with the code; usually none.
+	Details []Detail
 }
 
 // Refusal is why a request ends without a code.
@@ -59,9 +61,16 @@ func (p *Provider) Pending(r *http.Request, id string) (Request, error) {
 	if err != nil {
 		return Request{}, fmt.Errorf("oidc: redirect URI: %w", err)
 	}
+	var details []Detail
+	if req.Details != nil {
+		if details, err = decodeDetails(req.Details); err != nil {
+			return Request{}, fmt.Errorf("oidc: details of the request: %w", err)
+		}
+	}
 	return Request{
-		ID: id, Realm: p.clients[req.Client].Realm, User: req.Subject, Client: req.Client,
+		ID: id, Realm: p.clients[req.Client].Realm, User: req.Customer, Client: req.Client,
 		Locales: req.Locales, Expires: time.Unix(l.Expires, 0), Portal: redirect.Scheme + "://" + redirect.Host,
+		Details: details,
 	}, nil
 }
 
@@ -78,18 +87,46 @@ func (p *Provider) Accept(w http.ResponseWriter, r *http.Request, id string, res
 		return "", err
 	}
 	client := p.clients[req.Client]
-	code, err := p.issueCode(r.Context(), newGrant(req, client, result, id))
+	values, err := p.grantedValues(r.Context(), client, req, newGrant(req, client, result, id))
 	p.record(r, "response", client, err)
 	if err != nil {
 		// The request has ended, so the way back is all that is left to give.
-		p.accounts[client.ID].release(req.Reserved)
-		return p.answer(req, failure(asProtocolError(err).code, "the gateway could not finish; begin again")), nil
+		return p.endRefused(r, id, l, req, failure(asProtocolError(err).code, "the gateway could not finish; begin again"))
 	}
-	location = p.answer(req, url.Values{"code": {code}})
-	if err := p.keepAnswer(r.Context(), id, l.Browser, location); err != nil {
+	answer := p.answer(&req.replyTo, values)
+	location, err = p.keepAnswer(r.Context(), id, &keptAnswer{Browser: l.Browser, Client: client.ID, Locales: req.Locales, Answer: answer})
+	if err != nil && answer.Fields == nil {
 		p.logFailure(r, slog.LevelWarn, "answer", client.ID, err) // a second press will find nothing; this one is answered
+		return answer.Location, nil
 	}
-	return location, nil
+	return location, err
+}
+
+// grantedValues are what a portal gets whose customer has passed: a code, or the ID
+// token itself.
+func (p *Provider) grantedValues(ctx context.Context, client *Client, req *request, g *grant) (url.Values, error) {
+	if !req.IDToken {
+		code, err := p.issueCode(ctx, g)
+		return url.Values{"code": {code}}, err
+	}
+	token, err := p.idToken(ctx, client, g, "", "")
+	if err != nil {
+		return nil, err
+	}
+	p.accounts[client.ID].exchange(p.now(), req.Reserved, p.answerSize(req), formLife)
+	return url.Values{"id_token": {token}}, nil
+}
+
+// endRefused is the way back for a request that has ended without a grant.
+func (p *Provider) endRefused(r *http.Request, id string, l load, req *request, values url.Values) (location string, err error) {
+	answer := p.answer(&req.replyTo, values)
+	account := p.accounts[req.Client]
+	if answer.Fields == nil {
+		account.release(req.Reserved)
+		return answer.Location, nil
+	}
+	account.exchange(p.now(), req.Reserved, p.answerSize(req), formLife)
+	return p.keepAnswer(r.Context(), id, &keptAnswer{Browser: l.Browser, Client: req.Client, Locales: req.Locales, Answer: answer})
 }
 
 // Refuse ends the request without a code, likewise.
@@ -106,13 +143,12 @@ func (p *Provider) Refuse(w http.ResponseWriter, r *http.Request, id string, why
 		return "", fmt.Errorf("oidc: unknown refusal %q", why)
 	}
 	r = detached(r)
-	req, _, err := p.end(w, r, id)
+	req, l, err := p.end(w, r, id)
 	if err != nil {
 		return "", err
 	}
-	p.accounts[req.Client].release(req.Reserved)
 	p.record(r, "response", p.clients[req.Client], refusal)
-	return p.answer(req, failure(refusal.code, refusal.description)), nil
+	return p.endRefused(r, id, l, req, failure(refusal.code, refusal.description))
 }
 
 // detached is r, answered even if the browser has gone meanwhile: the code it
@@ -137,8 +173,14 @@ func (p *Provider) end(w http.ResponseWriter, r *http.Request, id string) (*requ
 		return nil, load{}, ErrNoRequest
 	}
 	for n := range maxLoads {
-		if id := transactionID(ref, n); hasCookie(r, id) {
-			setCookie(w, id, "", -time.Second)
+		other := transactionID(ref, n)
+		cookie, err := r.Cookie(cookieName(other))
+		switch {
+		case err != nil: // this browser has none
+		case req.FormPost && other == id: // it is still to fetch the answer
+			setCookie(w, id, cookie.Value, formLife)
+		default:
+			setCookie(w, other, "", -time.Second)
 		}
 	}
 	return req, l, nil

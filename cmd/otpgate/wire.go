@@ -60,6 +60,9 @@ func (g *gateway) wireOIDC(ctx context.Context) error {
 			customer.Problem(w, r, kind)
 		},
 		SignedOut: customer.SignedOut,
+		PostForm: func(w http.ResponseWriter, r *http.Request, form oidc.Form) {
+			customer.PostForm(w, r, pages.Form(form))
+		},
 		Status: func(ctx context.Context, realm, customer string) (string, error) {
 			state, err := g.gate.State(ctx, realm, customer)
 			return string(state), err
@@ -138,7 +141,16 @@ type requests struct{ provider *oidc.Provider }
 
 func (a requests) Pending(r *http.Request, id string) (pages.Request, error) {
 	req, err := a.provider.Pending(r, id)
-	return pages.Request(req), pageError(err)
+	if err != nil {
+		return pages.Request{}, pageError(err)
+	}
+	shown := pages.Request{
+		ID: req.ID, Realm: req.Realm, User: req.User, Client: req.Client, Locales: req.Locales, Expires: req.Expires, Portal: req.Portal,
+	}
+	for _, d := range req.Details {
+		shown.Details = append(shown.Details, pages.Detail(d))
+	}
+	return shown, nil
 }
 
 func (a requests) Accept(w http.ResponseWriter, r *http.Request, id string, result verifier.Result) (string, error) {

@@ -167,6 +167,13 @@ func TestBrowserLeavesALock(t *testing.T) {
 func pageStates() map[string]func(b *bench) {
 	return map[string]func(b *bench){
 		"code":   func(*bench) {},
+		"pay": func(b *bench) {
+			b.request.Details = []Detail{
+				{Type: "payment", Values: map[string]string{
+					"amount": "1500000", "currency": "JPY", "payee": "株式会社　山田太郎商店　振込専用口座", "account": "0001-234-5678901", "due": "2026-11-30",
+				}},
+			}
+		},
 		"error":  func(b *bench) { b.result.TriesLeft = 2 },
 		"locked": func(b *bench) { b.state = verifier.ServiceLocked },
 		"timed":  func(b *bench) { b.state, b.opens = verifier.ServiceLocked, start.Add(12*time.Minute) },
@@ -182,6 +189,7 @@ func (br browser) show(state, lang string) {
 	br.Helper()
 	b := br.bench
 	b.mu.Lock()
+	b.request.Details = nil
 	b.pending, b.stateErr, b.state, b.opens = nil, nil, verifier.ServiceInService, time.Time{}
 	pageStates()[state](b)
 	b.mu.Unlock()

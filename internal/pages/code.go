@@ -66,6 +66,8 @@ type codeForm struct {
 	Error       string // its messages' ids begin so; "" if all is well
 	TriesLeft   int    // said if not 0
 	MinutesLeft int    // until the request expires
+
+	Transactions []transaction // what is confirmed; usually none
 }
 
 // lockNotice is what the lock page shows besides its fixed text.
@@ -264,6 +266,11 @@ func lastTry(r *http.Request) codeForm {
 
 func (p *Pages) showCode(w http.ResponseWriter, r *http.Request, v visit) {
 	form := lastTry(r)
+	var err error
+	if form.Transactions, err = v.transactions(); err != nil {
+		p.fail(w, r, &v, err)
+		return
+	}
 	form.Action, form.Cancel = v.path(""), v.path("/cancel")
 	form.Digits = v.realm.Digits
 	form.MinutesLeft = p.minutesUntil(v.Expires)

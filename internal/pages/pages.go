@@ -24,7 +24,11 @@
 //	unknown, over, other browser       a page that says so and names the way back
 //	gate or store fails                503 with a retry; nothing is accepted
 //
-// No page needs a script, and the CSP allows none. The language is chosen by
+// A transaction that is confirmed stands above the code, in the realm's words
+// (details.go); one that can't be shown as a whole isn't asked a code for.
+//
+// No page needs a script, and the CSP allows none but the one that posts an answer
+// to the portal where there would be a button to press (postform.go). The language is chosen by
 // ?lang=, then the portal's ui_locales, then Accept-Language, then Japanese;
 // all text stands in locales/. What is left of a time is said in minutes: which
 // zone the customer is in isn't known.
@@ -70,6 +74,8 @@ type Realm struct {
 	// Digits of the realm's codes: what is typed is checked for this length
 	// before it costs a try.
 	Digits int
+	// Details are how its transactions are shown, by type.
+	Details map[string]DetailType
 }
 
 // Pages serves the pages. All fields must be set before the first use and not

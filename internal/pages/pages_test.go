@@ -63,7 +63,10 @@ func newBench(t *testing.T) *bench {
 		Logger: slog.New(slog.NewTextHandler(&b.log, nil)),
 		Now:    func() time.Time { return start },
 		Realms: map[string]Realm{
-			"retail": {Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6},
+			"retail": {
+				Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6,
+				Details: map[string]DetailType{"payment": payment()},
+			},
 			"staff":  {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
 		},
 	}

@@ -35,7 +35,7 @@ func (p *Pages) look() *kit {
 func loadTemplates() map[string]*template.Template {
 	layout := template.Must(template.ParseFS(files, "templates/layout.html"))
 	set := make(map[string]*template.Template)
-	for _, name := range []string{"code", "locked", "problem"} {
+	for _, name := range []string{"code", "locked", "problem", "postform"} {
 		set[name] = template.Must(template.Must(layout.Clone()).ParseFS(files, "templates/"+name+".html"))
 	}
 	return set
@@ -47,7 +47,7 @@ type page struct {
 	Bank    string // the realm's name; "" if the page is no realm's
 	Sheet   string // path of the style sheet
 	Others  []languageLink
-	Content any // codeForm, lockNotice or problemNotice
+	Content any // codeForm, lockNotice, problemNotice or postNotice
 
 	localizer *i18n.Localizer
 }
@@ -71,6 +71,11 @@ func (pg page) T(id string, pairs ...any) (string, error) {
 // render writes a whole page or, if that fails, only a status: never half of
 // one. v is nil on a page that belongs to no realm.
 func (p *Pages) render(w http.ResponseWriter, r *http.Request, v *visit, name string, status int, content any) {
+	p.renderWith(w, r, v, name, status, content, setHeaders)
+}
+
+// renderWith is render for a page with headers of its own.
+func (p *Pages) renderWith(w http.ResponseWriter, r *http.Request, v *visit, name string, status int, content any, headers func(h http.Header, portal string)) {
 	k, lang := p.look(), p.languageOf(r, v)
 	pg := page{Lang: lang, Sheet: k.sheetOf[""], Content: content, localizer: k.localizer(lang)}
 	portal := ""
@@ -82,7 +87,7 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, v *visit, name st
 			Lang: l.code, Name: l.name, Href: addressIn(r, l.code), Current: l.code == lang,
 		})
 	}
-	setHeaders(w.Header(), portal)
+	headers(w.Header(), portal)
 	var body bytes.Buffer
 	if err := k.templates[name].Execute(&body, pg); err != nil {
 		p.log(r, v, err)
@@ -146,8 +151,5 @@ func isHostChar(c rune) bool {
 }
 
 func (m Realm) name(lang string) string {
-	if name := m.Name[lang]; name != "" {
-		return name
-	}
-	return m.Name[defaultLanguage]
+	return inLanguage(m.Name, lang)
 }

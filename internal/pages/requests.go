@@ -20,6 +20,8 @@ type Request struct {
 	// Portal is the origin (https://bank.example) that the answer goes to. The
 	// page's CSP has to let the form's redirect through to it.
 	Portal string
+	// Details are the transactions that are confirmed with the code; usually none.
+	Details []Detail
 }
 
 var (
