@@ -26,9 +26,10 @@ type Guide struct {
 	Endpoints []Endpoint       `json:"endpoints"`
 	// Credentials says how each request of the back channel shows who sends it.
 	Credentials string `json:"credentials,omitempty"`
-	// Algorithms sign client assertions and DPoP proofs.
+	// Algorithms sign client assertions, request objects and DPoP proofs.
 	Algorithms []string    `json:"algorithms,omitempty"`
 	Assertion  *ExampleJWT `json:"client_assertion,omitempty"`
+	Object     *ExampleJWT `json:"request_object,omitempty"` // if it is required
 	Proof      *ExampleJWT `json:"dpop_proof,omitempty"`
 	// Push, Authorize and Redeem are the parameters of the three steps.
 	Push      []Parameter `json:"push,omitempty"`
@@ -95,11 +96,14 @@ func NewGuide(client *Client, keys []jose.JSONWebKey, issuer, mtls string, now t
 		Endpoint{"otpgate_status_endpoint", back + "/status"},
 		Endpoint{"end_session_endpoint", issuer + "/end_session"})
 	g.Push, g.Redeem, g.Credentials = pushParameters(client), redeemParameters(client), credentialsOf(client.Auth)
-	if client.Auth == PrivateKeyJWT || client.SenderConstraint == ByDPoP {
+	if client.Auth == PrivateKeyJWT || client.SenderConstraint == ByDPoP || client.RequestObject != NoObjects {
 		g.Algorithms = algorithmNames(assertionAlgorithms())
 	}
 	if client.Auth == PrivateKeyJWT {
 		g.Assertion = exampleAssertion(client, keys, issuer, now)
+	}
+	if client.RequestObject == ObjectsRequired {
+		g.Object = exampleObject(client, keys, issuer, now)
 	}
 	if client.SenderConstraint == ByDPoP {
 		g.Proof = exampleProof(back+"/token", now)
@@ -108,7 +112,18 @@ func NewGuide(client *Client, keys []jose.JSONWebKey, issuer, mtls string, now t
 }
 
 func pushParameters(client *Client) []Parameter {
-	return append([]Parameter{
+	if client.RequestObject == ObjectsRequired {
+		return append([]Parameter{
+			{"client_id", client.ID, ""},
+			{"request", "eyJ…", "the request object, signed, and nothing beside it"},
+		}, credentialParameters(client)...)
+	}
+	return append(requestParameters(client), credentialParameters(client)...)
+}
+
+// requestParameters are those of the request itself.
+func requestParameters(client *Client) []Parameter {
+	return []Parameter{
 		{"client_id", client.ID, ""},
 		{"response_type", "code", ""},
 		{"scope", "openid", ""},
@@ -120,7 +135,7 @@ func pushParameters(client *Client) []Parameter {
 		{"code_challenge_method", "S256", ""},
 		{"acr_values", client.ACR, "then nothing less is answered"},
 		{"ui_locales", "ja", "optional: the language of the page"},
-	}, credentialParameters(client)...)
+	}
 }
 
 func authorizeParameters(client *Client) []Parameter {
@@ -175,18 +190,34 @@ func credentialParameters(client *Client) []Parameter {
 
 // exampleAssertion has exactly what assertion.verify demands.
 func exampleAssertion(client *Client, keys []jose.JSONWebKey, issuer string, now time.Time) *ExampleJWT {
-	header := map[string]any{"typ": "JWT", "alg": "ES256", "kid": "the kid of your key"}
-	if len(keys) > 0 {
-		header["alg"] = string(algorithmOf(keys[0].Key))
-		header["kid"] = keys[0].KeyID
-		if keys[0].KeyID == "" {
-			delete(header, "kid")
-		}
-	}
-	return &ExampleJWT{header, map[string]any{
+	return &ExampleJWT{signedHeader("JWT", keys), map[string]any{
 		"iss": client.ID, "sub": client.ID, "aud": issuer, "jti": rand.Text(),
 		"iat": now.Unix(), "exp": now.Add(assertionLifeAdvised).Unix(),
 	}}
+}
+
+// exampleObject has what requestObject.verify demands, and the request.
+func exampleObject(client *Client, keys []jose.JSONWebKey, issuer string, now time.Time) *ExampleJWT {
+	claims := map[string]any{
+		"iss": client.ID, "aud": issuer, "jti": rand.Text(),
+		"nbf": now.Unix(), "exp": now.Add(assertionLifeAdvised).Unix(),
+	}
+	for _, p := range requestParameters(client) {
+		claims[p.Name] = p.Value
+	}
+	return &ExampleJWT{signedHeader(objectType, keys), claims}
+}
+
+// signedHeader is that of a JWT which the first of keys signs.
+func signedHeader(typ string, keys []jose.JSONWebKey) map[string]any {
+	header := map[string]any{"typ": typ, "alg": string(jose.ES256)}
+	if len(keys) > 0 {
+		header["alg"] = string(algorithmOf(keys[0].Key))
+		if keys[0].KeyID != "" {
+			header["kid"] = keys[0].KeyID
+		}
+	}
+	return header
 }
 
 // exampleProof is one without a nonce: the first answer has it.

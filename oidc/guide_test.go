@@ -30,7 +30,15 @@ func guideFor(t *testing.T, g *gate) oidc.Guide {
 // Whoever sends what the guide shows, signed, gets a code and an ID token with
 // what the guide says is in it.
 func TestGuideIsALogin(t *testing.T) {
-	g := newGate(t)
+	t.Run("plain", func(t *testing.T) { testGuide(t, newGate(t)) })
+	t.Run("signed", func(t *testing.T) {
+		testGuide(t, newGate(t, func(g *gate) {
+			g.portal.change = func(c *oidc.Client) { c.RequestObject = oidc.ObjectsRequired }
+		}))
+	})
+}
+
+func testGuide(t *testing.T, g *gate) {
 	guide := guideFor(t, g)
 	form := func(parameters []oidc.Parameter) url.Values {
 		form := url.Values{}
@@ -46,7 +54,13 @@ func TestGuideIsALogin(t *testing.T) {
 		return g.portal.sign(jose.SigningKey{Algorithm: g.portal.alg, Key: g.portal.key}, kid, claims)
 	}
 	push := form(guide.Push)
-	push.Set("redirect_uri", callback)
+	if guide.Object != nil {
+		body, err := json.Marshal(guide.Object.Claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		push.Set("request", signAs(t, jose.SigningKey{Algorithm: g.portal.alg, Key: g.portal.key}, guide.Object.Header["typ"].(string), kid, body))
+	}
 	push.Set("client_assertion", sign(nil))
 	a := g.post(g.Client(), "/par", push.Encode())
 	if a.status != http.StatusCreated {
@@ -143,6 +157,7 @@ func TestWeaknesses(t *testing.T) {
 		"no limit":             {func(c *oidc.Client) { c.Rate = 0 }, nil, "rate"},
 		"profile":              {func(c *oidc.Client) { c.Profile = oidc.ProfileOIDC }, nil, "profile"},
 		"nothing bound, RS256": {lax, nil, "profile sender_constraint id_token_alg"},
+		"bare hint":            {func(c *oidc.Client) { c.Profile, c.BareHint = oidc.ProfileOIDC, true }, nil, "profile bare_login_hint"},
 		"secret":               {func(c *oidc.Client) { c.Auth, c.Secrets = oidc.SecretBasic, make([]oidc.Secret, 1) }, nil, "auth"},
 		"two secrets":          {func(c *oidc.Client) { c.Auth, c.Secrets = oidc.SecretPost, make([]oidc.Secret, 2) }, nil, "auth secrets"},
 		"keys without names":   {func(*oidc.Client) {}, []jose.JSONWebKey{key, {Key: key.Key, KeyID: "2"}}, "jwks"},

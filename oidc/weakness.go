@@ -44,7 +44,7 @@ func ClientKeys(ctx context.Context, client *Client) ([]jose.JSONWebKey, error) 
 	if client.Keys.URI == "" {
 		return client.Keys.Set.Keys, nil
 	}
-	set := keySet{auth: client.Auth, uri: client.Keys.URI, http: fetchClient(client.Keys.CAs)}
+	set := keySet{usable: keysFor(client.Auth), uri: client.Keys.URI, http: fetchClient(client.Keys.CAs)}
 	keys, err := set.fetch(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("jwks_uri: %w", err)
@@ -67,6 +67,12 @@ func weakProfile(c *Client) []Weakness {
 		found = append(found, Weakness{
 			"sender_constraint", "whoever gets hold of an access token can use it, for a minute",
 			"if the portal's library can: sender_constraint: dpop (or mtls); if it never asks UserInfo, nothing is lost",
+		})
+	}
+	if c.BareHint {
+		found = append(found, Weakness{
+			"bare_login_hint", "whoever holds the browser can change whose code is asked for",
+			"push the request, or sign it (request_object: required); until then the portal must compare sub with the customer whom it has sent",
 		})
 	}
 	if c.IDTokenAlg == jose.RS256 {

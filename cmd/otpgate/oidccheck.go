@@ -203,6 +203,11 @@ func (p *portalCheck) printRequests(w io.Writer) error {
 			return err
 		}
 	}
+	if p.Object != nil {
+		if err := printJWT(w, p.Object, "request, at the push"); err != nil {
+			return err
+		}
+	}
 	if p.Proof != nil {
 		title := "DPoP header at /token, by a key of the portal's choice; on use_dpop_nonce send again with the nonce of that answer"
 		if err := printJWT(w, p.Proof, title); err != nil {
