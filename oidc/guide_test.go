@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -87,6 +89,31 @@ func testGuide(t *testing.T, g *gate) {
 			}
 		case want.Value == "" && got == nil, want.Value != "" && got != want.Value:
 			t.Errorf("%s is %v, and the guide says %q", want.Name, got, want.Value)
+		}
+	}
+}
+
+// The page for portals' engineers has whatever the guide has, and names files that
+// are there.
+func TestPortalPage(t *testing.T) {
+	page, err := os.ReadFile("../docs/portal.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGate(t)
+	guide := guideFor(t, g)
+	for _, p := range slices.Concat(guide.Push, guide.Redeem, guide.IDToken) {
+		if p.Name != "alg" && !regexp.MustCompile("`[^`\n]*\\b"+p.Name+"\\b[^`\n]*`").Match(page) {
+			t.Errorf("docs/portal.md doesn't have %s", p.Name)
+		}
+	}
+	files := regexp.MustCompile("`(\\w+\\.go)`").FindAllSubmatch(page, -1)
+	if len(files) < 6 {
+		t.Errorf("only %q", files)
+	}
+	for _, f := range files {
+		if _, err := os.Stat("../examples/portal/relyingparty/" + string(f[1])); err != nil {
+			t.Error(err)
 		}
 	}
 }
