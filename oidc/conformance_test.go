@@ -20,8 +20,8 @@ func TestConformanceBasic(t *testing.T) {
 	b := newBasicOP(t)
 	for name, module := range basicModules() {
 		t.Run(name, func(t *testing.T) {
-			b.gate.t = t
-			defer func() { b.gate.t = b.parent }()
+			b.t = t
+			defer func() { b.t = b.parent }()
 			module(t, b)
 		})
 	}
