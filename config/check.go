@@ -70,6 +70,7 @@ func checkRealms(realms []Realm, d *decoder) {
 		ids(r.ID, at+".id")
 		services(r.ServiceID, at+".service_id")
 		checkCard(r.Card, d, at+".card")
+		checkTransactions(r.Transactions, d, at+".transactions")
 		if r.Theme.Accent == "" {
 			continue
 		}

@@ -127,10 +127,10 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// readKeySet reads a JWK Set and returns those of its keys that a portal can
-// authenticate by: that verify its signature or, with auth
-// self_signed_tls_client_auth, that have a certificate.
-func readKeySet(path, auth string) (jose.JSONWebKeySet, error) {
+// readKeySet reads a JWK Set and returns those of its keys that are good for use: an
+// auth that a portal can have (with self_signed_tls_client_auth, those that have a
+// certificate), or idTokenHint.
+func readKeySet(path, use string) (jose.JSONWebKeySet, error) {
 	var usable jose.JSONWebKeySet
 	data, err := readFile(path, maxJWKS, anyoneMay)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -159,9 +159,9 @@ func readKeySet(path, auth string) (jose.JSONWebKeySet, error) {
 		case errors.Is(err, jose.ErrUnsupportedKeyType): // to be ignored: RFC 7517 §5
 		case err != nil:
 			return usable, fmt.Errorf("%s: keys[%d] is damaged: %w", path, i, err)
-		case auth == selfSignedTLS && !hasCertificate(key):
-			return usable, fmt.Errorf("%s: keys[%d] has no certificate (x5c), nor its SHA-256 (x5t#S256), and auth %s goes by that", path, i, auth)
-		case verifies(key):
+		case use == selfSignedTLS && !hasCertificate(key):
+			return usable, fmt.Errorf("%s: keys[%d] has no certificate (x5c), nor its SHA-256 (x5t#S256), and auth %s goes by that", path, i, use)
+		case verifies(key, use):
 			usable.Keys = append(usable.Keys, key)
 		}
 	}
@@ -196,8 +196,8 @@ func hasCertificate(key jose.JSONWebKey) bool {
 }
 
 // verifies says whether key can verify one of the signatures of FAPI 2.0
-// (§5.4.1): ES256, PS256, EdDSA.
-func verifies(key jose.JSONWebKey) bool {
+// (§5.4.1): ES256, PS256, EdDSA; or, for idTokenHint, RS256.
+func verifies(key jose.JSONWebKey, use string) bool {
 	if key.Use != "" && key.Use != "sig" {
 		return false
 	}
@@ -216,7 +216,8 @@ func verifies(key jose.JSONWebKey) bool {
 	case ed25519.PublicKey:
 		alg = jose.EdDSA
 	}
-	return alg != "" && (key.Algorithm == "" || key.Algorithm == string(alg))
+	rs256 := use == idTokenHint && alg == jose.PS256 && key.Algorithm == string(jose.RS256)
+	return alg != "" && (key.Algorithm == "" || key.Algorithm == string(alg) || rs256)
 }
 
 // checkCertificate loads a certificate with its key as the daemon will.

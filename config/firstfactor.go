@@ -9,14 +9,15 @@ import (
 
 // The first factors that no entry of radius.first_factors makes.
 const (
-	noFactor  = "none"
-	pinFactor = "pin"
+	NoFactor  = "none" // only the code
+	PINFactor = "pin"  // a PIN of ours
 )
 
 // The modes of a client, as gateway.yaml has them.
 const (
-	modeOTP         = "otp"
-	modePasswordOTP = "password+otp"
+	ModeOTP         = "otp"
+	ModePasswordOTP = "password+otp"
+	ModeChallenge   = "challenge"
 )
 
 // checkFirstFactors reads the files of radius.first_factors.
@@ -25,7 +26,7 @@ func checkFirstFactors(r *Radius, d *decoder) {
 	for i := range r.FirstFactors {
 		f, at := &r.FirstFactors[i], fmt.Sprintf("radius.first_factors[%d]", i)
 		names(f.Name, at+".name")
-		if f.Name == noFactor || f.Name == pinFactor {
+		if f.Name == NoFactor || f.Name == PINFactor {
 			d.fault(at+".name", "%s means something else in a client's first_factor: choose another name", f.Name)
 		}
 		ldap, radius := d.has(at+".ldap"), d.has(at+".radius")
@@ -154,11 +155,11 @@ func checkUpstream(r *RadiusFactor, ours []string, d *decoder, at string) {
 
 // checkMode finds a client's mode and first factor that don't go together.
 func checkMode(c *Config, d *decoder, client *RadiusClient, at string) {
-	if d.has(at+".code_position") && client.Mode != "" && client.Mode != modePasswordOTP {
+	if d.has(at+".code_position") && client.Mode != "" && client.Mode != ModePasswordOTP {
 		d.fault(at+".code_position", "is for nothing: only in mode password+otp the code stands beside something")
 	}
 	name, path := client.FirstFactor, at+".first_factor"
-	known := name == noFactor || name == pinFactor
+	known := name == NoFactor || name == PINFactor
 	migrating := false
 	for _, f := range c.Radius.FirstFactors {
 		if f.Name == name && name != "" {
@@ -168,10 +169,23 @@ func checkMode(c *Config, d *decoder, client *RadiusClient, at string) {
 	switch {
 	case name == "" || client.Mode == "": // which have a fault
 	case !known:
-		d.fault(path, "there is no %s: it must be none, pin, or the name of one of radius.first_factors", quote(name))
-	case client.Mode == modeOTP && name != noFactor && !migrating:
+		d.fault(path, "there is no %s: it must be %s", quote(name), alternatives(c.Radius.factorNames()))
+	case client.Mode == ModeOTP && name != NoFactor && !migrating:
 		d.fault(path, "%s is never asked for in mode otp: take mode password+otp or challenge, or leave it out", name)
-	case client.Mode == modePasswordOTP && name == noFactor:
+	case client.Mode == ModePasswordOTP && name == NoFactor:
 		d.fault(at+".mode", "password+otp needs a first_factor: pin, or the name of one of radius.first_factors")
+	case client.Mode == ModeChallenge && !d.has(path): // which would be taken for a second factor, and be none
+		d.fault(at+".mode", "challenge without a first_factor takes any password: say first_factor: pin, or the name of one of radius.first_factors; first_factor: none if the code alone is meant")
 	}
+}
+
+// factorNames is what a client's first_factor can be.
+func (r *Radius) factorNames() []string {
+	names := []string{NoFactor, PINFactor}
+	for _, f := range r.FirstFactors {
+		if f.Name != "" {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }

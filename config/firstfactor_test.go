@@ -31,7 +31,7 @@ const factorsYAML = minimal + `radius:
   clients:
     - {name: a, address: 192.0.2.1, secret_file: s, realm: staff, mode: password+otp, first_factor: ad, code_position: first}
     - {name: b, address: 192.0.2.2, secret_file: s, realm: staff, mode: challenge, first_factor: pin}
-    - {name: c, address: 192.0.2.3, secret_file: s, realm: staff, mode: challenge}
+    - {name: c, address: 192.0.2.3, secret_file: s, realm: staff, mode: challenge, first_factor: none}
     - {name: d, address: 192.0.2.4, secret_file: s, realm: staff, first_factor: old}
 `
 
@@ -101,10 +101,12 @@ func TestFirstFactorFaults(t *testing.T) {
 		"a short secret":          {"secret_file: s, migrating", "secret_file: bind, migrating", "secret_file: bind holds a secret of 5 characters"},
 		"patience beyond gear's":  {"migrating: true", "migrating: true, timeout: 5s", "timeout: must be from 0.2s to 3s"},
 		"no such factor":          {"first_factor: ad", "first_factor: da", "21:101: radius.clients[0].first_factor: there is no \"da\""},
+		"which there are":         {"first_factor: ad", "first_factor: da", "it must be none, pin, ad, plain or old"},
+		"challenge for anything":  {"mode: challenge, first_factor: none", "mode: challenge", "radius.clients[2].mode: challenge without a first_factor takes any password: say first_factor: pin"},
 		"otp with a PIN":          {"mode: challenge, first_factor: pin", "first_factor: pin", "pin is never asked for in mode otp"},
 		"otp, not migrating":      {", migrating: true", "", "old is never asked for in mode otp"},
 		"password+otp of nothing": {", first_factor: ad", "", "21:73: radius.clients[0].mode: password+otp needs a first_factor"},
-		"a place for nothing":     {"mode: challenge, first_factor: pin", "mode: challenge, code_position: last", "code_position: is for nothing"},
+		"a place for nothing":     {"mode: challenge, first_factor: pin", "mode: challenge, first_factor: pin, code_position: last", "code_position: is for nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if strings.Count(factorsYAML, test.old) == 0 {

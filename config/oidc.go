@@ -1,11 +1,15 @@
 package config
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"otpgate/oidc/dn"
 )
@@ -23,7 +27,26 @@ const (
 	noAuth        = "none"
 
 	byMTLS = "mtls"
+
+	objectsAllowed  = "allowed"
+	objectsRequired = "required"
+
+	// idTokenHint is what the keys of an issuer of hints are for, in place of auth.
+	idTokenHint = "id_token_hint"
+	// entraExpired is the default of expired_for with profile entra-eam: Microsoft
+	// Entra gives a log-in up after about 10 minutes.
+	entraExpired = 10 * time.Minute
 )
+
+// entraRedirects are where Microsoft Entra takes answers: all of it, US Government,
+// 21Vianet.
+func entraRedirects() []string {
+	return []string{
+		"https://login.microsoftonline.com/common/federation/externalauthprovider",
+		"https://login.microsoftonline.us/common/federation/externalauthprovider",
+		"https://login.partner.microsoftonline.cn/common/federation/externalauthprovider",
+	}
+}
 
 func checkOIDC(c *Config, d *decoder) {
 	if c.OIDC.Issuer != "" {
@@ -45,12 +68,14 @@ func checkOIDC(c *Config, d *decoder) {
 		ids(client.ID, at+".id")
 		checkRealmOf(c, d, client.Realm, at+".realm")
 		checkRedirects(client.RedirectURIs, d, at+".redirect_uris")
+		checkHome(client, d, at)
 		checkRedirects(client.PostLogoutRedirectURIs, d, at+".post_logout_redirect_uris")
 		if client.Profile == "" { // it has a fault, and the rest depends upon it
 			continue
 		}
 		client.byProfile(d, at)
 		checkProfile(client, d, at)
+		checkRequests(client, d, at)
 		checkMutualTLS(client, d, at)
 		checkCredentials(client, d, at)
 	}
@@ -67,6 +92,22 @@ func checkRedirects(uris []string, d *decoder, at string) {
 	}
 }
 
+// checkHome also fills in client_uri, where the file leaves it out.
+func checkHome(c *OIDCClient, d *decoder, at string) {
+	if d.has(at + ".client_uri") {
+		if problem := checkRedirect(c.ClientURI); c.ClientURI != "" && problem != "" {
+			d.fault(at+".client_uri", "%s", problem)
+		}
+		return
+	}
+	if len(c.RedirectURIs) == 0 {
+		return // which has a fault
+	}
+	if first, err := url.Parse(c.RedirectURIs[0]); err == nil {
+		c.ClientURI = first.Scheme + "://" + first.Host + "/"
+	}
+}
+
 // byProfile fills in what the file leaves to the profile.
 func (c *OIDCClient) byProfile(d *decoder, at string) {
 	entra := c.Profile == entraEAM
@@ -80,6 +121,14 @@ func (c *OIDCClient) byProfile(d *decoder, at string) {
 		c.IDTokenAlg = "ES256"
 		if entra {
 			c.IDTokenAlg = "RS256"
+		}
+	}
+	if !d.has(at+".request_object") && c.Auth == privateKeyJWT && !entra {
+		c.RequestObject = objectsAllowed
+	}
+	for i := range c.HintIssuers {
+		if entra && !d.has(fmt.Sprintf("%s.hint_issuers[%d].expired_for", at, i)) {
+			c.HintIssuers[i].ExpiredFor = entraExpired
 		}
 	}
 	if !d.has(at+".sender_constraint") && c.Profile == fapi2 {
@@ -108,10 +157,42 @@ func checkProfile(c *OIDCClient, d *decoder, at string) {
 	if c.Profile != entraEAM {
 		return
 	}
-	for _, key := range []string{"sender_constraint", "rate", "post_logout_redirect_uris"} {
+	for _, key := range []string{"sender_constraint", "rate", "post_logout_redirect_uris", "request_object", "bare_login_hint"} {
 		if d.has(at + "." + key) {
 			d.fault(at+"."+key, "is for portals that ask by themselves, which Entra (profile entra-eam) doesn't: leave it out")
 		}
+	}
+	for i, uri := range c.RedirectURIs {
+		if uri != "" && !slices.Contains(entraRedirects(), uri) {
+			d.fault(fmt.Sprintf("%s.redirect_uris[%d]", at, i), "must be Microsoft's with profile entra-eam, such as %s", entraRedirects()[0])
+		}
+	}
+	if len(c.HintIssuers) == 0 {
+		d.fault(at+".hint_issuers", "is missing: the tenant that names its users, such as "+
+			"[{ issuer: https://login.microsoftonline.com/TENANT-ID/v2.0, tenant: TENANT-ID, audience: APPLICATION-ID, "+
+			"jwks_uri: https://login.microsoftonline.com/TENANT-ID/discovery/v2.0/keys }]")
+	}
+}
+
+// checkRequests finds ways to name a customer that the profile doesn't have, or that
+// contradict each other.
+func checkRequests(c *OIDCClient, d *decoder, at string) {
+	switch {
+	case !c.BareLoginHint || c.Profile == entraEAM: // which has its own fault
+	case c.Profile == fapi2:
+		d.fault(at+".bare_login_hint", "isn't allowed with profile fapi2: its requests are pushed")
+	case c.RequestObject == objectsRequired:
+		d.fault(at+".bare_login_hint", "is of no use where request_object is required: leave one of them out")
+	}
+	issuers := d.unique()
+	for i := range c.HintIssuers {
+		issuer, path := &c.HintIssuers[i], fmt.Sprintf("%s.hint_issuers[%d]", at, i)
+		issuers(issuer.Issuer, path+".issuer")
+		if c.Profile == entraEAM && !d.has(path+".tenant") {
+			d.fault(path+".tenant", "is missing: Microsoft Entra's tenant ID (tid)")
+		}
+		keys := keyFiles{issuer.JWKSFile, issuer.JWKSURI, issuer.JWKSCAFile}
+		issuer.JWKS, issuer.JWKSCAs = keys.check(idTokenHint, d, path)
 	}
 }
 
@@ -143,14 +224,20 @@ func checkCredentials(c *OIDCClient, d *decoder, at string) {
 	if uses == nil { // auth has a fault
 		return
 	}
+	signs := c.RequestObject != "" && c.Profile != entraEAM
+	if signs {
+		uses = append(uses, "jwks_file", "jwks_uri", "jwks_ca_file")
+	}
 	for _, key := range []string{"jwks_file", "jwks_uri", "jwks_ca_file", "secrets", "certificate"} {
 		if d.has(at+"."+key) && !slices.Contains(uses, key) {
 			d.fault(at+"."+key, "is of no use with auth %s: leave it out", c.Auth)
 		}
 	}
+	if signs || c.Auth == privateKeyJWT || c.Auth == selfSignedTLS {
+		keys := keyFiles{c.JWKSFile, c.JWKSURI, c.JWKSCAFile}
+		c.JWKS, c.JWKSCAs = keys.check(c.Auth, d, at)
+	}
 	switch c.Auth {
-	case privateKeyJWT, selfSignedTLS:
-		checkKeys(c, d, at)
 	case tlsClientAuth:
 		checkCertificateOf(c.Certificate, d, at)
 	case secretBasic, secretPost:
@@ -158,32 +245,40 @@ func checkCredentials(c *OIDCClient, d *decoder, at string) {
 	}
 }
 
-// checkKeys reads the client's keys, if they are in a file.
-func checkKeys(c *OIDCClient, d *decoder, at string) {
+// keyFiles say where somebody's public keys are.
+type keyFiles struct{ file, uri, caFile string }
+
+// check reads the keys, if they are in a file, and the authorities of their server
+// if they aren't. use is the auth that they are for, or idTokenHint.
+func (k keyFiles) check(use string, d *decoder, at string) (keys jose.JSONWebKeySet, authorities []*x509.Certificate) {
 	file, uri := at+".jwks_file", at+".jwks_uri"
 	switch {
 	case d.has(file) && d.has(uri):
 		d.fault(uri, "is given beside jwks_file: leave one of them out")
 	case !d.has(file) && !d.has(uri):
-		d.fault(file, "is missing: give it, the file of the portal's public keys, or jwks_uri, their address")
-	case c.JWKSFile != "":
-		keys, err := readKeySet(c.JWKSFile, c.Auth)
-		if err != nil {
+		whose := "the portal's"
+		if use == idTokenHint {
+			whose = "the issuer's"
+		}
+		d.fault(file, "is missing: give it, the file of %s public keys, or jwks_uri, their address", whose)
+	case k.file != "":
+		var err error
+		if keys, err = readKeySet(k.file, use); err != nil {
 			d.fault(file, "%v", err)
 		}
-		c.JWKS = keys
-	case c.JWKSURI != "":
-		if problem := checkKeysURI(c.JWKSURI); problem != "" {
+	case k.uri != "":
+		if problem := checkKeysURI(k.uri); problem != "" {
 			d.fault(uri, "%s", problem)
 		}
 	}
 	switch {
-	case c.JWKSCAFile == "":
+	case k.caFile == "":
 	case !d.has(uri):
 		d.fault(at+".jwks_ca_file", "is of no use without jwks_uri: leave it out")
 	default:
-		c.JWKSCAs = d.authorities(at+".jwks_ca_file", c.JWKSCAFile)
+		authorities = d.authorities(at+".jwks_ca_file", k.caFile)
 	}
+	return keys, authorities
 }
 
 // checkKeysURI: over plain http anybody on the way could put keys of their own

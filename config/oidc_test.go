@@ -84,8 +84,6 @@ func TestOIDCClients(t *testing.T) {
 		`profile: oidc, auth: client_secret_basic, secrets: [{ file: secret }]`:                            {secretBasic, "ES256", ""},
 		`profile: oidc, auth: client_secret_post, secrets: [{ file: secret }, {env: OTPGATE_TEST_SECRET}]`: {secretPost, "ES256", ""},
 		`profile: oidc, jwks_file: keys, id_token_alg: RS256`:                                              {privateKeyJWT, "RS256", ""},
-		`profile: entra-eam`:                      {noAuth, "RS256", ""},
-		`profile: entra-eam, id_token_alg: PS256`: {noAuth, "PS256", ""},
 	} {
 		c, faults := oidcFaults(t, oidcClient(client))
 		if got := (filled{c.Auth, c.IDTokenAlg, c.SenderConstraint}); faults != "" || got != want {
@@ -121,12 +119,8 @@ func TestOIDCClientFaults(t *testing.T) {
 		`profile: oidc, auth: client_secret_post, secrets: [{file: secret, env: A}]`:                         `119: oidc.clients[0].secrets[0]: must have exactly one of file and env`,
 		`profile: oidc, auth: client_secret_post, secrets: [{file: secret}, {file: secret}, {file: secret}]`: `118: oidc.clients[0].secrets: must have at most 2, and has 3`,
 
-		`auth: none`: `74: oidc.clients[0].auth: none is for profile entra-eam alone`,
-		`profile: entra-eam, auth: private_key_jwt, jwks_file: keys`: `94: oidc.clients[0].auth: must be none, or left out, with profile entra-eam`,
-		`profile: entra-eam, jwks_file: keys`:                        `99: oidc.clients[0].jwks_file: is of no use with auth none`,
-		`profile: entra-eam, sender_constraint: dpop`:                `107: oidc.clients[0].sender_constraint: is for portals that ask by themselves`,
-		`profile: entra-eam, rate: 5`:                                `94: oidc.clients[0].rate: is for portals that ask by themselves`,
-		`jwks_file: keys, id_token_alg: RS256`:                       `99: oidc.clients[0].id_token_alg: RS256 isn't allowed with profile fapi2`,
+		`auth: none`:                           `74: oidc.clients[0].auth: none is for profile entra-eam alone`,
+		`jwks_file: keys, id_token_alg: RS256`: `99: oidc.clients[0].id_token_alg: RS256 isn't allowed with profile fapi2`,
 
 		`jwks_file: keys, jwks_uri: https://p.example/`:    `95: oidc.clients[0].jwks_uri: is given beside jwks_file: leave one of them out`,
 		`jwks_file: keys, jwks_ca_file: ca`:                `99: oidc.clients[0].jwks_ca_file: is of no use without jwks_uri`,
@@ -144,6 +138,8 @@ func TestOIDCClientFaults(t *testing.T) {
 		`auth: tls_client_auth, certificate: {ca_file: ca, san_ip: portal}`:             `126: oidc.clients[0].certificate.san_ip: must be an IP address`,
 		`auth: tls_client_auth, certificate: {san_dns: a}`:                              `104: oidc.clients[0].certificate.ca_file: is missing`,
 		`jwks_file: keys, certificate: {ca_file: ca, san_dns: a}`:                       `98: oidc.clients[0].certificate: is of no use with auth private_key_jwt`,
+		`jwks_file: keys, client_uri: "http://p.example/"`:                              `97: oidc.clients[0].client_uri: must be https`,
+		`jwks_file: keys, client_uri: "javascript:alert(1)"`:                            `97: oidc.clients[0].client_uri: must be an absolute URI`,
 		`jwks_file: keys, post_logout_redirect_uris: ["http://p.example/"]`:             `113: oidc.clients[0].post_logout_redirect_uris[0]: must be https`,
 	} {
 		if _, faults := oidcFaults(t, oidcClient(client)); !strings.HasPrefix(faults, at+want) || strings.Count(faults, "\n") > 0 {
@@ -165,6 +161,19 @@ func TestMutualTLSNeedsItsListener(t *testing.T) {
 	} {
 		if _, faults := oidcFaults(t, text); !strings.HasPrefix(faults, want) || strings.Count(faults, "\n") > 0 {
 			t.Errorf("%s\n%s\nwant %s", text, faults, want)
+		}
+	}
+}
+
+// Every portal has a home to lead lost customers to.
+func TestPortalsHome(t *testing.T) {
+	for text, want := range map[string]string{
+		"jwks_file: keys": "https://p.example/",
+		`jwks_file: keys, client_uri: "https://www.p.example/login?from=otp"`: "https://www.p.example/login?from=otp",
+	} {
+		client, faults := oidcFaults(t, oidcClient(text))
+		if faults != "" || client.ClientURI != want {
+			t.Errorf("%s: %q, want %q; %s", text, client.ClientURI, want, faults)
 		}
 	}
 }

@@ -151,11 +151,55 @@ type Realm struct {
 	// out: the realm has none.
 	Card *Card `yaml:"card"`
 
+	// Transactions that a portal may have its customers confirm with a code
+	// (authorization_details, RFC 9396), each with what stands on the page above
+	// the code, at most 32. A portal sends a JSON object with "type" and the fields
+	// below, all of them texts, in a pushed or signed request. Left out: none.
+	Transactions []Transaction `yaml:"transactions" jsonschema:"nullable,maxItems=32"`
+
 	// How the realm's pages look.
 	Theme Theme `yaml:"theme"`
 }
 
-// Name is the name of a realm in each language of the pages.
+// Transaction is a type of what customers confirm.
+type Transaction struct {
+	// Its name in requests ("type"): at most 64 letters, digits, dots, hyphens,
+	// underscores, slashes and colons.
+	Type string `yaml:"type" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._:/-]*$,maxLength=64" must:"be letters, digits, dots, hyphens, underscores, slashes and colons"`
+
+	// Its heading on the page, such as { ja: 振込, en: Transfer }.
+	Title Name `yaml:"title" jsonschema:"required"`
+
+	// Its lines, in the order of the page, 1 to 12. A request with a field that
+	// isn't here is refused.
+	Fields []TransactionField `yaml:"fields" jsonschema:"required,minItems=1,maxItems=12"`
+}
+
+// TransactionField is a line of a transaction.
+type TransactionField struct {
+	// Its name in requests: at most 64 letters, digits, dots, hyphens and
+	// underscores, and not type.
+	Name string `yaml:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64" must:"be letters, digits, dots, hyphens and underscores"`
+
+	// What its value is, always a JSON string. text: one line that can be read.
+	// amount: 150000 or 1234.50, shown with the transaction's currency and by the
+	// customs of the language. currency: its code (ISO 4217), at most one in a
+	// transaction. account: digits, capitals, hyphens and single spaces, at most
+	// 34. date: 2026-11-30.
+	Kind string `yaml:"kind" jsonschema:"required,enum=text,enum=amount,enum=currency,enum=account,enum=date"`
+
+	// What stands before it on the page, such as { ja: 受取人, en: Payee }.
+	Label Name `yaml:"label" jsonschema:"required"`
+
+	// Whether a request without it is refused. Default: false.
+	Required bool `yaml:"required" jsonschema:"default=false"`
+
+	// How many characters a text may have, 1 to 140. Default: 60.
+	MaxLength int `yaml:"max_length" jsonschema:"minimum=1,maximum=140,default=60"`
+}
+
+// Name is what a realm, or something on its pages, is called in each language of
+// the pages.
 type Name struct {
 	// In Japanese: 1 to 60 characters.
 	JA string `yaml:"ja" jsonschema:"required,minLength=1,maxLength=60"`
@@ -195,13 +239,15 @@ type Lockout struct {
 	// have no clerk at hand. Left out: none do.
 	UnlockCodes int `yaml:"unlock_codes" jsonschema:"minimum=2,maximum=10"`
 
-	// How many wrong codes within 13 weeks lock a user, right ones between them
-	// or not, 10 to 1000. Only a clerk opens that lock. Default: 30.
+	// How many wrong codes within 13 weeks lock a user, or wrong PINs the user's PIN,
+	// right ones between them or not, 10 to 1000. Only a clerk opens that lock.
+	// Default: 30.
 	LongRun int `yaml:"long_run" jsonschema:"minimum=10,maximum=1000,default=30"`
 
-	// How many wrong codes in the whole realm within ten minutes raise an alarm
-	// in the log, the audit log and the metrics, 10 to 1000000: somebody may be
-	// guessing once at each of many accounts. They lock nobody. Default: 100.
+	// How many wrong codes, PINs and passwords in the whole realm within ten minutes
+	// raise an alarm in the log, the audit log and the metrics, 10 to 1000000:
+	// somebody may be guessing once at each of many accounts. They lock nobody.
+	// Default: 100.
 	RealmAlarm int `yaml:"realm_alarm" jsonschema:"minimum=10,maximum=1000000,default=100"`
 }
 
@@ -396,9 +442,12 @@ type RadiusFactor struct {
 	// after 3 s. Default: 2.5s.
 	Timeout time.Duration `yaml:"timeout" jsonschema:"minimum=0.2s,maximum=3s,default=2.5s"`
 
-	// Whether people who have no token in service here pass by that server's answer
-	// alone: for the time in which they move here one by one. Each such log-in
-	// stands in the audit log. Default: false.
+	// Whether people who are known here (otpgate user add), and have no token yet, or
+	// one that was only assigned or issued, pass by that server's answer alone: for
+	// the time in which they move here one by one. Once somebody has had a token in
+	// service, its loss, lock, suspension or release ends it. Whoever leaves must be
+	// closed at the old server as well. Each such log-in stands in the audit log as
+	// vouched. Default: false.
 	Migrating bool `yaml:"migrating" jsonschema:"default=false"`
 
 	// Whether a reply without Message-Authenticator is dropped. false only for an
@@ -481,7 +530,8 @@ type RadiusClient struct {
 	// What people show besides the code. none; pin: a PIN of the gateway's own,
 	// which a clerk sets (otpgate user pin), or the person at the first log-in; or
 	// the name of one of radius.first_factors. With mode otp it is none, or a
-	// radius one that is migrating. Default: none.
+	// radius one that is migrating; with mode challenge it must be written. Default:
+	// none.
 	FirstFactor string `yaml:"first_factor" jsonschema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64,default=none" must:"be none, pin, or the name of one of radius.first_factors"`
 
 	// Where the code stands in mode password+otp. last: behind the password; first:
@@ -568,6 +618,11 @@ type OIDCClient struct {
 	// fragment, compared letter by letter; http for loopback only. 1 to 64.
 	RedirectURIs []string `yaml:"redirect_uris" jsonschema:"required,minItems=1,maxItems=64,format=uri,maxLength=2000"`
 
+	// The portal's home, where a log-in begins: a page that can't send the browser
+	// back, because the log-in has ended or expired, has a link to it. https, or
+	// http for loopback. Default: the site of the first of redirect_uris.
+	ClientURI string `yaml:"client_uri" jsonschema:"format=uri,minLength=1,maxLength=2000"`
+
 	// Where a browser may be sent after it has logged out at the portal, likewise,
 	// at most 64. Left out: nowhere.
 	PostLogoutRedirectURIs []string `yaml:"post_logout_redirect_uris" jsonschema:"nullable,maxItems=64,format=uri,maxLength=2000"`
@@ -606,9 +661,69 @@ type OIDCClient struct {
 	// with others: nothing does.
 	SenderConstraint string `yaml:"sender_constraint" jsonschema:"enum=dpop,enum=mtls"`
 
+	// Whether its requests are signed by one of its keys (request objects, RFC
+	// 9101), of jwks_file or jwks_uri. required: one that isn't is refused.
+	// allowed: either. Signed requests may be pushed or, with profile oidc, come by
+	// the browser. Default: allowed with auth private_key_jwt, else none are taken.
+	RequestObject string `yaml:"request_object" jsonschema:"enum=required,enum=allowed"`
+
+	// Who may name its customers by an ID token (id_token_hint): the portal's
+	// first factor, at most 8. With profile entra-eam, the tenant. Left out: nobody;
+	// the portal names them itself, in pushed or signed requests.
+	HintIssuers []OIDCHintIssuer `yaml:"hint_issuers" jsonschema:"nullable,maxItems=8"`
+
+	// Whether the customer may be named in the address that the browser opens,
+	// with profile oidc: for a portal that can neither push nor sign its requests.
+	// Whoever holds the browser can then change whose code is asked for, so the
+	// portal must check that sub is the customer whom it has sent. It is warned
+	// about at every start. Default: false.
+	BareLoginHint bool `yaml:"bare_login_hint" jsonschema:"default=false"`
+
 	// How many requests a second are taken from it, 0 to 100000; above that the
 	// answer is 429. A log-in takes two. 0: no limit. Default: 1000.
 	Rate int `yaml:"rate" jsonschema:"minimum=0,maximum=100000,default=1000"`
+
+	// JWKS holds those of jwks_file's keys that can be used.
+	JWKS jose.JSONWebKeySet `yaml:"-"`
+
+	// JWKSCAs are the certificates in jwks_ca_file.
+	JWKSCAs []*x509.Certificate `yaml:"-"`
+}
+
+// OIDCHintIssuer is somebody whose ID tokens may name a portal's customers. Either
+// jwks_file or jwks_uri has the keys.
+type OIDCHintIssuer struct {
+	// iss of its ID tokens, letter by letter. Of a tenant of Microsoft Entra:
+	// https://login.microsoftonline.com/TENANT-ID/v2.0.
+	Issuer string `yaml:"issuer" jsonschema:"required,format=uri,minLength=1,maxLength=2000"`
+
+	// aud of its ID tokens: the client_id that it knows the portal by. Of Microsoft
+	// Entra: the application ID of the registration made for this gateway.
+	Audience string `yaml:"audience" jsonschema:"required,minLength=1,maxLength=255"`
+
+	// tid of its ID tokens: Microsoft Entra's tenant ID, required with profile
+	// entra-eam. Left out: tid isn't looked at.
+	Tenant string `yaml:"tenant" jsonschema:"minLength=1,maxLength=64"`
+
+	// Claim whose value is the user's name in the realm. With Microsoft Entra oid,
+	// which never changes, or preferred_username. Default: sub.
+	CustomerClaim string `yaml:"customer_claim" jsonschema:"pattern=^[A-Za-z0-9_.:/-]+$,maxLength=255,default=sub" must:"be the name of a claim"`
+
+	// How long ago an ID token may have expired, 0s to 1h. Microsoft Entra's have
+	// expired when they come. Default: 10m with profile entra-eam, else 0s.
+	ExpiredFor time.Duration `yaml:"expired_for" jsonschema:"minimum=0s,maximum=1h"`
+
+	// File of its public keys, a JWK Set (RFC 7517), as of the portal's, and those
+	// that sign by RS256 too.
+	JWKSFile string `yaml:"jwks_file" jsonschema:"format=path,minLength=1,oneof_required=jwks_file"`
+
+	// Address of such a set, https, fetched as the portal's is. Of Microsoft Entra:
+	// https://login.microsoftonline.com/TENANT-ID/discovery/v2.0/keys.
+	JWKSURI string `yaml:"jwks_uri" jsonschema:"format=uri,minLength=1,maxLength=2000,oneof_required=jwks_uri"`
+
+	// File of the certificates, PEM, of the authorities that vouch for the server
+	// at jwks_uri. Left out: those that the machine trusts.
+	JWKSCAFile string `yaml:"jwks_ca_file" jsonschema:"format=path,minLength=1"`
 
 	// JWKS holds those of jwks_file's keys that can be used.
 	JWKS jose.JSONWebKeySet `yaml:"-"`

@@ -89,13 +89,13 @@ func (a *account) reserve(now time.Time, why purpose, bytes int, life time.Durat
 
 // exchange gives r back for a part of it that is taken for another life. So what
 // comes next can't be refused for want of room.
-func (a *account) exchange(now time.Time, r reservation, bytes int, life time.Duration) reservation {
+func (a *account) exchange(now time.Time, r reservation, bytes int, life time.Duration) {
 	second := int64(now.Sub(a.start) / time.Second)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sweep(second)
 	a.giveBack(r)
-	return a.take(second, min(bytes, r.Bytes), life)
+	a.take(second, min(bytes, r.Bytes), life)
 }
 
 // release gives back what was reserved, once; nothing if its time is over.

@@ -136,9 +136,12 @@ func testFullAccount(t *testing.T, pushed map[string]string) {
 // What ends gives its room back at once, what is left lying does in time.
 func TestRoomIsGivenBack(t *testing.T) {
 	for name, end := range map[string]func(g *gate, i int){
-		"cancelled": func(g *gate, _ int) {
+		"cancelled": func(g *gate, i int) {
 			browser := g.browser()
 			g.post(browser, g.load(browser, g.portal.requestURI(nil)), "refuse=cancelled").callback(g.t)
+			if i%10 == 0 {
+				g.advance(13 * time.Second) // until then its answer is kept for a second press
+			}
 		},
 		"prompt=none": func(g *gate, _ int) {
 			g.get(g.browser(), authorizePath("portal", g.portal.requestURI(map[string]string{"prompt": "none"}))).callback(g.t)

@@ -52,7 +52,7 @@ func (p *Provider) keepAnswer(ctx context.Context, id string, kept *keptAnswer) 
 	return location, nil
 }
 
-// Answered returns the location that Accept has returned for id a moment ago,
+// Answered returns the location that Accept or Refuse has returned for id a moment ago,
 // to the same browser; ErrNoRequest if there is none.
 func (p *Provider) Answered(r *http.Request, id string) (location string, err error) {
 	kept, err := p.kept(r, id)

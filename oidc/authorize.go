@@ -76,7 +76,7 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) (*Client, s
 	if req.Silent {
 		return client, "", p.refuseSilently(r.Context(), ref)
 	}
-	location, err := p.openTransaction(w, r, ref)
+	location, err := p.openTransaction(w, r, ref, client.ID)
 	return client, location, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -286,10 +287,21 @@ func TestCookiesEndWithTheRequest(t *testing.T) {
 		if n := len(browser.Jar.Cookies(origin)); n != 3 {
 			t.Fatalf("%d cookies before", n)
 		}
-		g.post(browser, page, form).callback(t)
-		cookies := browser.Jar.Cookies(origin)
-		if len(cookies) != 1 || cookies[0].Name != "__Host-otpgate-"+strings.TrimPrefix(other, "/otp/") {
-			t.Errorf("after %q: %v", form, cookies)
+		a := g.post(browser, page, form)
+		a.callback(t)
+		var left []string
+		for _, c := range browser.Jar.Cookies(origin) {
+			left = append(left, "/otp/"+strings.TrimPrefix(c.Name, "__Host-otpgate-"))
+		}
+		slices.Sort(left)
+		if want := slices.Sorted(slices.Values([]string{page, other})); !slices.Equal(left, want) {
+			t.Errorf("after %q: %v, want %v", form, left, want)
+		}
+		// The one of the page that was answered outlives it by a second press.
+		for _, line := range a.header.Values("Set-Cookie") {
+			if c, err := http.ParseSetCookie(line); err != nil || strings.HasSuffix(page, c.Name[len("__Host-otpgate-"):]) && c.MaxAge != 10 {
+				t.Errorf("after %q: %s (%v)", form, line, err)
+			}
 		}
 		g.post(browser, other, "").callback(t) // another request is not touched
 	}
@@ -330,22 +342,23 @@ func TestBrowserThatLeavesHasPassed(t *testing.T) {
 // Of two presses the browser shows the answer to the second.
 func TestSecondPress(t *testing.T) {
 	g := newGate(t)
-	origin, err := url.Parse(g.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	press := func() (page string, first answer, second func() answer) {
+	press := func(form string) (page string, first answer, second func() answer) {
 		browser := g.browser()
 		page = g.load(browser, g.portal.requestURI(nil))
-		cookies := browser.Jar.Cookies(origin) // it is on its way before the first answer clears them
-		return page, g.post(browser, page, ""), func() answer {
-			again := g.browser()
-			again.Jar.SetCookies(origin, cookies)
-			return g.post(again, page, "second=1")
-		}
+		// The second may come after the first was answered: the page is there while
+		// the portal's loads.
+		return page, g.post(browser, page, form), func() answer { return g.post(browser, page, "second=1") }
 	}
 
-	page, first, second := press()
+	page, first, second := press("refuse=cancelled")
+	if a := second(); a.header.Get("Location") != first.header.Get("Location") || a.callback(t).Get("error") != "access_denied" {
+		t.Errorf("cancelled: sent to %s, then to %s", first.header.Get("Location"), a.header.Get("Location"))
+	}
+	if a := g.post(g.browser(), page, "second=1"); a.status != http.StatusGone {
+		t.Errorf("cancelled, another browser: %d %s", a.status, a.header.Get("Location"))
+	}
+
+	page, first, second = press("")
 	first.callback(t)
 	if a := second(); a.header.Get("Location") != first.header.Get("Location") {
 		t.Errorf("sent to %s, then to %s", first.header.Get("Location"), a.header.Get("Location"))
@@ -361,10 +374,12 @@ func TestSecondPress(t *testing.T) {
 		t.Errorf("after the code was redeemed: %d %s", a.status, a.header.Get("Location"))
 	}
 
-	_, _, second = press()
-	g.advance(10 * time.Second)
-	if a := second(); a.status != http.StatusGone {
-		t.Errorf("10 s later: %d %s", a.status, a.header.Get("Location"))
+	for _, form := range []string{"", "refuse=locked"} {
+		_, _, second = press(form)
+		g.advance(10 * time.Second)
+		if a := second(); a.status != http.StatusGone {
+			t.Errorf("10 s after %q: %d %s", form, a.status, a.header.Get("Location"))
+		}
 	}
 
 	browser := g.browser()

@@ -6,12 +6,23 @@
 // that request, so nothing in it can change who is asked for, what is asked,
 // or where the answer goes.
 //
+// A client of a laxer profile may have the browser carry the request itself: signed
+// (a request object, RFC 9101, object.go), or with an ID token of an issuer that is
+// configured for it, which names the customer (id_token_hint, hint.go). Only for a
+// client that is marked, and warned about, is a bare login_hint enough. Microsoft
+// Entra's external authentication method is the second of these, answered by an ID
+// token at once.
+//
+// What is asked is checked in parameters.go, claims.go (acr, amr) and details.go
+// (transactions that are confirmed: RFC 9396), whichever way it came.
+//
 // # Routes
 //
 //	GET  /.well-known/openid-configuration   what is offered, and nothing else
 //	GET  /jwks.json                          the public signing keys
 //	POST /par                                client → request_uri (90 s)
 //	GET  /authorize, POST /authorize         browser → transaction, code page
+//	GET  /authorize/response/{id}            browser → page whose form posts the answer to the portal
 //	POST /token                              client, code → ID token, access token
 //	GET  /userinfo, POST /userinfo           access token → who has passed, and how
 //	POST /introspect                         client, its access token → what it is good for
@@ -43,13 +54,15 @@
 //
 // Loading /authorize consumes nothing (FAPI 2.0 Security Profile §5.3.2.2): a
 // person reloads, goes back, opens a second tab, and each load is one more
-// transaction of the same request. The request is consumed when it ends, once,
-// whichever transaction ends it, and its transactions and their cookies go with
-// it; for ten seconds a second press of the button gets the answer of the first.
-// A code is consumed by the first redemption, right or wrong. All of it is
-// store.Passing: lost at a restart, and then every step answers as if it had
-// expired. That used assertions are forgotten too is made up for by a mark on
-// disk (mark.go).
+// transaction of the same request. A request object that comes again is such a load
+// too. The request is consumed when it ends, once, whichever transaction ends it,
+// and its transactions and their cookies go with it; for ten seconds a second press
+// of the button gets the answer of the first, and for a minute the form that takes
+// an answer to the portal can be fetched. A code is consumed by the first
+// redemption, right or wrong. All of it is store.Passing: lost at a restart, and
+// then every step answers as if it had expired. That used assertions are forgotten
+// too is made up for by a mark on disk (mark.go); of request objects in browsers,
+// those that were made before the start are refused.
 //
 // # Access tokens
 //
@@ -64,7 +77,8 @@
 // A client pays for what is kept for it: at /par, before anything is stored, all
 // that the log-in may come to need is reserved on the client's account
 // (account.go), so that one portal can't shut out another, and a code that a
-// customer has typed is never lost for want of room.
+// customer has typed is never lost for want of room. What strangers can begin in
+// their browsers has a part of the account, so that it leaves room for the rest.
 //
 // # Signing keys
 //

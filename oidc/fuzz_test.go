@@ -11,8 +11,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
@@ -188,6 +190,114 @@ func FuzzProof(f *testing.F) {
 		}
 		if err := p.verify(elsewhere, []string{"https://gate.example"}, "", time.Unix(0, 0)); err == nil {
 			t.Errorf("taken at another endpoint: %q", raw)
+		}
+	})
+}
+
+// No bytes are a request object of a client that didn't sign them, and no parameter
+// that comes out of one is more than text.
+func FuzzRequestObject(f *testing.F) {
+	signer := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) // the same in every process that fuzzes
+	js, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: signer}, (&jose.SignerOptions{}).WithType(objectType))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, payload := range []string{
+		`{"iss":"portal","aud":"https://gate.example","jti":"1","nbf":0,"exp":60,"client_id":"portal","max_age":0,"claims":{"id_token":{}}}`,
+		`{"iss":"portal","iss":"x"}`, `{"request":"x"}`, `{"claims":[[[[[[[[[[]]]]]]]]]]}`, `[]`, `{"state":null,"scope":["openid"]}`,
+	} {
+		jws, err := js.Sign([]byte(payload))
+		if err != nil {
+			f.Fatal(err)
+		}
+		compact, err := jws.CompactSerialize()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(compact)
+	}
+	f.Add("eyJ0eXAiOiJvYXV0aC1hdXRoei1yZXErand0IiwiYWxnIjoibm9uZSJ9.e30.")
+	stranger, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		o, err := parseObject(raw)
+		if err != nil {
+			return
+		}
+		if err := o.verify("portal", []jose.JSONWebKey{{Key: stranger}}, "https://gate.example", time.Unix(0, 0), time.Unix(0, 0)); err == nil {
+			t.Errorf("verified: %q", raw)
+		}
+		form, err := o.params()
+		if err != nil {
+			return
+		}
+		for name, value := range form {
+			if value == "" || !utf8.ValidString(value) || name == "request" || name == "request_uri" || name == "sub" {
+				t.Errorf("parameter %q is %q", name, value)
+			}
+		}
+	})
+}
+
+// Whatever claims ask for: what is read is met, or it is refused.
+func FuzzClaims(f *testing.F) {
+	for _, seed := range []string{
+		`{"id_token":{"acr":{"essential":true,"values":["urn:otpgate:acr:otp"]},"amr":null}}`,
+		`{"id_token":{"acr":{"essential":true,"value":"x"}}}`, `{"id_token":{"sub":{"value":"7"}},"userinfo":{}}`, ` {}`, `null`, `{"a":1}{}`,
+		`{"id_token":{"ACR":{"essential":true,"value":"x"}}}`,
+	} {
+		f.Add(seed)
+	}
+	client := &Client{ACR: DefaultACR}
+	f.Fuzz(func(t *testing.T, raw string) {
+		wanted, err := parseClaims(raw)
+		if err != nil {
+			return
+		}
+		acr, err := chooseContext(client, &wanted, nil)
+		if err == nil && (acr != DefaultACR || wanted.IDToken.ACR.excludes(acr)) {
+			t.Errorf("%q is answered by %q", raw, acr)
+		}
+	})
+}
+
+// Whatever authorization_details hold: what is kept reads the same again, and shows
+// nothing but what its type has.
+func FuzzDetails(f *testing.F) {
+	types := []DetailType{{Type: "payment", Fields: []DetailField{
+		{Name: "amount", Kind: DetailAmount, Required: true},
+		{Name: "currency", Kind: DetailCurrency},
+		{Name: "payee", Kind: DetailText, MaxLength: 40},
+		{Name: "account", Kind: DetailAccount},
+		{Name: "due", Kind: DetailDate},
+	}}}
+	for _, seed := range []string{
+		`[{"type":"payment","amount":"1500000","currency":"JPY","payee":"山田","account":"12-3","due":"2026-11-30"}]`,
+		`[{"type":"payment","amount":"1","amount":"2"}]`, `[{"type":"payment","amount":1}]`, `[null]`, `[{"type":"payment","amount":"1","payee":"\u202e"}]`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		kept, err := parseDetails(types, raw)
+		if err != nil || kept == nil {
+			return
+		}
+		again, err := parseDetails(types, string(kept))
+		if err != nil || string(again) != string(kept) {
+			t.Errorf("%q reads as %q: %v", kept, again, err)
+		}
+		details, err := decodeDetails(kept)
+		if err != nil || len(details) == 0 || len(details) > maxDetails {
+			t.Fatalf("%q: %d, %v", kept, len(details), err)
+		}
+		for _, d := range details {
+			for _, value := range d.Values {
+				if value == "" || len(value) > 4*maxDetailText || strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }) {
+					t.Errorf("shown: %q", value)
+				}
+			}
 		}
 	})
 }

@@ -162,7 +162,7 @@ func (g *gate) newProvider(clients ...oidc.Client) (*oidc.Provider, error) {
 		Records:     records,
 		Seal:        openSeal{},
 		KeyRotation: g.rotation, NoteKey: g.noteKey,
-		CodePage: func(id string) string { return "/otp/" + id },
+		CodePage: func(id, _ string) string { return "/otp/" + id },
 		NoRequest: func(w http.ResponseWriter, _ *http.Request, status int) {
 			if status == http.StatusNotFound {
 				status = http.StatusGone // not to be taken for a route that isn't there

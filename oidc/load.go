@@ -51,9 +51,9 @@ func parseTransactionID(id string) (ref string, n int, ok bool) {
 // it (RFC 6265bis §4.1.3.2).
 func cookieName(id string) string { return "__Host-otpgate-" + id }
 
-// openTransaction opens one more transaction of the request ref, binds it to
+// openTransaction opens one more transaction of the request ref of client, binds it to
 // the browser by a cookie and returns the address of its page.
-func (p *Provider) openTransaction(w http.ResponseWriter, r *http.Request, ref string) (string, error) {
+func (p *Provider) openTransaction(w http.ResponseWriter, r *http.Request, ref, client string) (string, error) {
 	browser := newSecret()
 	n, err := p.addLoad(r.Context(), ref, load{Browser: digest(browser), Expires: p.now().Add(transactionLife).Unix()})
 	if err != nil {
@@ -61,7 +61,7 @@ func (p *Provider) openTransaction(w http.ResponseWriter, r *http.Request, ref s
 	}
 	id := transactionID(ref, n)
 	setCookie(w, id, browser, transactionLife)
-	return p.codePage(id), nil
+	return p.codePage(id, client), nil
 }
 
 // setCookie sets the cookie of transaction id; with life below 0 it clears it.

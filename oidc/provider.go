@@ -41,9 +41,9 @@ type Config struct {
 	KeyRotation time.Duration
 	NoteKey     NoteKey
 
-	// CodePage is the path of the page that asks for the code of transaction
-	// id, on the issuer's origin.
-	CodePage func(id string) string
+	// CodePage is the path of the page that asks for the code of a client's
+	// transaction id, on the issuer's origin, with a query if need be.
+	CodePage func(id, client string) string
 	// NoRequest answers a browser at /authorize with a page, since there is no
 	// address that it could safely be sent to. status is 404 if its request is
 	// unknown, expired or ended; 503 if that can't be said now, and the same
@@ -81,7 +81,7 @@ type Provider struct {
 	keys      *keeper
 	storage   *storage
 	nonces    nonces
-	codePage  func(id string) string
+	codePage  func(id, client string) string
 	noRequest func(w http.ResponseWriter, r *http.Request, status int)
 	signedOut func(w http.ResponseWriter, r *http.Request)
 	postForm  func(w http.ResponseWriter, r *http.Request, form Form)

@@ -55,7 +55,7 @@ func (s *storage) SetUserinfoFromScopes(_ context.Context, info *oidc.UserInfo, 
 	return nil
 }
 
-// SetUserinfoFromRequest adds the transaction that was confirmed (RFC 9396 §7, §9).
+// SetUserinfoFromRequest adds the transaction that was confirmed (as in the token response: RFC 9396 §7).
 func (s *storage) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, request op.IDTokenRequest, _ []string) error {
 	g, ok := request.(*grant)
 	if !ok {

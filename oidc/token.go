@@ -83,7 +83,7 @@ func (p *Provider) redeem(r *http.Request, client *Client, form params, bound bi
 	default:
 		return nil, refuse(unsupportedGrantType, "grant_type must be authorization_code")
 	}
-	if form["authorization_details"] != "" { // RFC 9396 §6.1: fewer could be asked for here
+	if form["authorization_details"] != "" { // RFC 9396 §6: fewer could be asked for here
 		return nil, refuse(invalidAuthorizations, "what was asked for when the request was made is what is granted")
 	}
 	if form["code"] == "" {

@@ -75,7 +75,8 @@ func (p *Provider) Pending(r *http.Request, id string) (Request, error) {
 }
 
 // Accept ends the request with the gate's acceptance and returns the address to
-// send the browser to; it clears the request's cookies on w. Only one call per
+// send the browser to; on w it clears the request's cookies, but that of id when
+// Answered ends. Only one call per
 // request succeeds; ErrNoRequest for the others.
 func (p *Provider) Accept(w http.ResponseWriter, r *http.Request, id string, result verifier.Result) (location string, err error) {
 	if result.Outcome != verifier.Accepted {
@@ -94,9 +95,14 @@ func (p *Provider) Accept(w http.ResponseWriter, r *http.Request, id string, res
 		return p.endRefused(r, id, l, req, failure(asProtocolError(err).code, "the gateway could not finish; begin again"))
 	}
 	answer := p.answer(&req.replyTo, values)
-	location, err = p.keepAnswer(r.Context(), id, &keptAnswer{Browser: l.Browser, Client: client.ID, Locales: req.Locales, Answer: answer})
+	return p.leadBack(r, id, l, req, answer)
+}
+
+// leadBack keeps answer for a second press, and returns where to send the browser.
+func (p *Provider) leadBack(r *http.Request, id string, l load, req *request, answer response) (location string, err error) {
+	location, err = p.keepAnswer(r.Context(), id, &keptAnswer{Browser: l.Browser, Client: req.Client, Locales: req.Locales, Answer: answer})
 	if err != nil && answer.Fields == nil {
-		p.logFailure(r, slog.LevelWarn, "answer", client.ID, err) // a second press will find nothing; this one is answered
+		p.logFailure(r, slog.LevelWarn, "answer", req.Client, err) // a second press will find nothing; this one is answered
 		return answer.Location, nil
 	}
 	return location, err
@@ -120,13 +126,12 @@ func (p *Provider) grantedValues(ctx context.Context, client *Client, req *reque
 // endRefused is the way back for a request that has ended without a grant.
 func (p *Provider) endRefused(r *http.Request, id string, l load, req *request, values url.Values) (location string, err error) {
 	answer := p.answer(&req.replyTo, values)
-	account := p.accounts[req.Client]
-	if answer.Fields == nil {
-		account.release(req.Reserved)
-		return answer.Location, nil
+	life := secondPress
+	if answer.Fields != nil {
+		life = formLife
 	}
-	account.exchange(p.now(), req.Reserved, p.answerSize(req), formLife)
-	return p.keepAnswer(r.Context(), id, &keptAnswer{Browser: l.Browser, Client: req.Client, Locales: req.Locales, Answer: answer})
+	p.accounts[req.Client].exchange(p.now(), req.Reserved, p.answerSize(req), life)
+	return p.leadBack(r, id, l, req, answer)
 }
 
 // Refuse ends the request without a code, likewise.
@@ -157,9 +162,10 @@ func detached(r *http.Request) *http.Request {
 	return r.WithContext(context.WithoutCancel(r.Context()))
 }
 
-// end ends the request that id is a transaction of, and clears the cookies of
-// all its transactions in this browser. Of all its transactions, and of all
-// parallel calls, one gets it.
+// end ends the request that id is a transaction of, and clears the cookies of all
+// its transactions in this browser; that of id itself only when the answer is
+// forgotten: the page stays while the portal's is loading, and its button works. Of
+// all its transactions, and of all parallel calls, one gets it.
 func (p *Provider) end(w http.ResponseWriter, r *http.Request, id string) (*request, load, error) {
 	ref, l, err := p.transaction(r, id)
 	if err != nil {
@@ -177,8 +183,10 @@ func (p *Provider) end(w http.ResponseWriter, r *http.Request, id string) (*requ
 		cookie, err := r.Cookie(cookieName(other))
 		switch {
 		case err != nil: // this browser has none
-		case req.FormPost && other == id: // it is still to fetch the answer
+		case other == id && req.FormPost: // it is still to fetch the answer
 			setCookie(w, id, cookie.Value, formLife)
+		case other == id: // its page stays while the portal's is loading
+			setCookie(w, id, cookie.Value, secondPress)
 		default:
 			setCookie(w, other, "", -time.Second)
 		}

@@ -135,8 +135,10 @@ func (s *Server) admit(r *request, at *progress, p *proof, v verdict) ([]byte, e
 func (s *Server) grant(r *request, at *progress, v verdict, attributes codec.Attributes) ([]byte, error) {
 	person := dictionary.Person{User: at.who.user, Realm: at.who.realm, Groups: v.groups}
 	attributes = append(attributes, s.answer(r.client, person)...)
-	for _, class := range at.class {
-		attributes.Add(rfc2865.Class_Type, class)
+	if _, own := attributes.Lookup(rfc2865.Class_Type); !own { // gateway.yaml's says what people may do
+		for _, class := range at.class {
+			attributes.Add(rfc2865.Class_Type, class)
+		}
 	}
 	return r.reply(codec.CodeAccessAccept, attributes)
 }

@@ -10,6 +10,8 @@ import (
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2866"
+	"layeh.com/radius/rfc2869"
+	"layeh.com/radius/rfc6911"
 )
 
 // maxSessionID is how long an Acct-Session-Id is taken for one. RFC 2866 §5.5
@@ -34,8 +36,14 @@ type Account struct {
 	Client  string    // its name
 	Station string    // Calling-Station-Id
 	Gear    netip.Addr
-	Seconds uint32 // Acct-Session-Time; 0: not told
-	Delay   uint32 // Acct-Delay-Time: seconds that the gear has tried to send it for
+	// Address and Address6 are what the person was given (Framed-IP-Address,
+	// Framed-IPv6-Address); the zero value: not told.
+	Address, Address6 netip.Addr
+	// Received and Sent are the octets of the session from and to the person; 0: none,
+	// or not told.
+	Received, Sent uint64
+	Seconds        uint32 // Acct-Session-Time; 0: not told
+	Delay          uint32 // Acct-Delay-Time: seconds that the gear has tried to send it for
 }
 
 // account answers an Accounting-Request once it is kept (RFC 2866 §4.1), and a
@@ -97,7 +105,10 @@ func (s *Server) record(r *request) (Account, error) {
 		Time: r.at, Status: statusName(status), Session: session, User: who.user,
 		Realm: who.realm, Client: r.client.Name, Station: station(r.packet.Get(rfc2865.CallingStationID_Type)),
 		Gear:    r.from.Addr().Unmap(),
-		Seconds: uint32(rfc2866.AcctSessionTime_Get(&r.packet)), Delay: uint32(rfc2866.AcctDelayTime_Get(&r.packet)),
+		Address: r.address(rfc2865.FramedIPAddress_Type), Address6: r.address(rfc6911.FramedIPv6Address_Type),
+		Received: octets(uint32(rfc2869.AcctInputGigawords_Get(&r.packet)), uint32(rfc2866.AcctInputOctets_Get(&r.packet))),
+		Sent:     octets(uint32(rfc2869.AcctOutputGigawords_Get(&r.packet)), uint32(rfc2866.AcctOutputOctets_Get(&r.packet))),
+		Seconds:  uint32(rfc2866.AcctSessionTime_Get(&r.packet)), Delay: uint32(rfc2866.AcctDelayTime_Get(&r.packet)),
 	}, nil
 }
 
@@ -110,6 +121,20 @@ func (r *request) text(t codec.Type, most int) string {
 	}
 	return string(value)
 }
+
+// address is the value of an attribute that holds one (RFC 2865 §5.8, RFC 6911
+// §3.1); the zero value if it is there not exactly once, or no such address.
+func (r *request) address(t codec.Type) netip.Addr {
+	address, ok := netip.AddrFromSlice(r.packet.Get(t))
+	if !ok || r.count(t) != 1 || address.Is4() != (t == rfc2865.FramedIPAddress_Type) {
+		return netip.Addr{}
+	}
+	return address
+}
+
+// octets joins a counter of 32 bits with how often it went round (RFC 2869 §5.1,
+// §5.2).
+func octets(gigawords, octets uint32) uint64 { return uint64(gigawords)<<32 | uint64(octets) }
 
 func statusName(s rfc2866.AcctStatusType) string {
 	switch s {

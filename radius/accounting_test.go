@@ -17,6 +17,8 @@ import (
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2866"
+	"layeh.com/radius/rfc2869"
+	"layeh.com/radius/rfc6911"
 )
 
 type fakeAccounts struct {
@@ -73,7 +75,10 @@ func (h *harness) wantAccounted(from netip.AddrPort, b []byte) []byte {
 func TestAccountingIsKeptThenAnswered(t *testing.T) {
 	withAccounting(t, func(h *harness, log *fakeAccounts) {
 		b := session(1, rfc2866.AcctStatusType_Value_Stop).number(rfc2866.AcctSessionTime_Type, 3600).
-			number(rfc2866.AcctDelayTime_Type, 5).add(rfc2865.CallingStationID_Type, []byte("203.0.113.7[4500]")).
+			number(rfc2866.AcctDelayTime_Type, 5).add(rfc2865.FramedIPAddress_Type, []byte{10, 0, 0, 7}).
+			add(rfc6911.FramedIPv6Address_Type, netip.MustParseAddr("2001:db8::7").AsSlice()).
+			number(rfc2866.AcctInputOctets_Type, 7).number(rfc2866.AcctOutputOctets_Type, 9).number(rfc2869.AcctOutputGigawords_Type, 1).
+			add(rfc2865.CallingStationID_Type, []byte("203.0.113.7[4500]")).
 			add(rfc2865.ProxyState_Type, []byte("one")).add(rfc2865.ProxyState_Type, []byte("two")).accounting(secret)
 		reply := h.wantAccounted(vpn, b)
 		if want := "\x21\x05one\x21\x05two"; string(reply[headerLength:]) != want {
@@ -85,6 +90,7 @@ func TestAccountingIsKeptThenAnswered(t *testing.T) {
 		want := []Account{{
 			Time: time.Now(), Status: "stop", Session: "0000001A", User: "hanako", Realm: "staff", Client: "vpn",
 			Station: "203.0.113.7", Gear: vpn.Addr(), Seconds: 3600, Delay: 5,
+			Address: netip.MustParseAddr("10.0.0.7"), Address6: netip.MustParseAddr("2001:db8::7"), Received: 7, Sent: 1<<32 + 9,
 		}}
 		if diff := cmp.Diff(want, log.kept, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Error(diff)
@@ -192,7 +198,8 @@ func FuzzAccounting(f *testing.F) {
 		s := newServer(t, &fakeGate{}, &logBuffer{})
 		s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		s.AccountLog = log
-		s.accounts, s.notices, s.ctx = newReplyCache(s.Now), newNotices(s.Now), t.Context()
+		s.prepare()
+		defer s.cancel()
 		c := s.Clients.lookup(vpn.Addr())
 		c.Accounting = true
 		p := newPacket(codec.CodeAccountingRequest, 1, "")

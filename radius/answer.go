@@ -24,6 +24,10 @@ func NewRealm(lowerNames bool, language Language, reply dictionary.Set, groups m
 	return Realm{lowerNames, language, reply, groups, reply.Size().Plus(dictionary.LargestOf(groups))}
 }
 
+// maxPassedThrough bounds the octets of another server's Class attributes in an
+// Accept: two of the longest. Servers that people move away from send one.
+const maxPassedThrough = 2 * (2 + maxText)
+
 // fits refuses a request whose answer might not fit into a packet. That is found
 // out before the code is used up, so for the largest one: the groups aren't known
 // yet. The reply repeats the request's Proxy-States, and has no other attribute
@@ -39,7 +43,7 @@ func (s *Server) fits(r *request, who subject, p *proof) error {
 	if p.method == methodEAP {
 		octets += eapSuccessLength
 	}
-	if r.client.FirstFactor.Upstream != nil {
+	if r.client.FirstFactor.Migrating {
 		octets += maxPassedThrough
 	}
 	if r.client.Mode != ModeOTP || r.client.FirstFactor.Migrating {

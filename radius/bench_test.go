@@ -36,7 +36,8 @@ func BenchmarkHandle(b *testing.B) {
 func benchmarkHandle(b *testing.B, show func(p *packet, user string) *packet) {
 	s := newServer(b, acceptingGate{}, &logBuffer{})
 	s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	s.cache, s.bursts, s.notices, s.ctx = newReplyCache(s.Now), newBursts(s.Now), newNotices(s.Now), b.Context()
+	s.prepare()
+	defer s.cancel()
 	packets := make([][]byte, 4096)
 	for i := range packets {
 		user := fmt.Sprint("user", i)
@@ -53,8 +54,8 @@ func benchmarkHandle(b *testing.B, show func(p *packet, user string) *packet) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if i%len(packets) == 0 {
-			s.cache.evaluated = newMemory() // or they would be replays
-			s.users = newUserLimits(s.Now)  // or too many
+			s.cache.evaluated = newMemory()                      // or they would be replays
+			s.users = newUserLimits(s.Now, userBurst, userEvery) // or too many
 		}
 		binary.BigEndian.PutUint32(ip[:], uint32(i)) // another exchange each time
 		d.from, d.at, d.n = netip.AddrPortFrom(netip.AddrFrom4(ip), 50000), s.Now(), copy(d.buf[:], packets[i%len(packets)])

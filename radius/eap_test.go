@@ -243,8 +243,8 @@ func TestEAPFlood(t *testing.T) {
 	inEAP(t, func(h *harness) {
 		other := h.eapPeer(legacy, "taro").begin()
 		first, second := h.eapPeer(vpn, "hanako").begin(), h.eapPeer(vpn, "hanako").begin()
-		for range maxClientEAPSessions - 1 {
-			h.eapPeer(vpn, "hanako").begin()
+		for n := range maxClientEAPSessions - 1 {
+			h.eapPeer(vpn, fmt.Sprint("user", n)).begin()
 		}
 		if n := testutil.ToFloat64(h.Metrics.eapOpen); n != maxClientEAPSessions+1 {
 			t.Errorf("%v sessions are open", n)
@@ -259,6 +259,49 @@ func TestEAPFlood(t *testing.T) {
 	})
 }
 
+// Whoever shows nothing but names pushes out nobody who has gone further, and, from
+// one station or by one name, nobody at all.
+func TestEAPFloodOfIdentities(t *testing.T) {
+	inEAP(t, func(h *harness) {
+		h.as("vpn", ModeChallenge, FirstFactor{PIN: true})
+		underWay := h.eapPeer(vpn, "hanako").begin()
+		underWay.send("\x06"+rightPIN, codec.CodeAccessChallenge)
+		for n := range 2 * maxClientEAPSessions {
+			h.eapPeer(vpn, fmt.Sprint("user", n)).begin()
+		}
+		underWay.send("\x06"+rightCode, codec.CodeAccessAccept)
+	})
+	inEAP(t, func(h *harness) {
+		victim := h.eapPeer(vpn, "hanako").begin()
+		from := func(station, name string) *packet {
+			p := h.eapPeer(vpn, name)
+			return p.request(eapResponse(p.id, "\x01"+name)).add(rfc2865.CallingStationID_Type, []byte(station))
+		}
+		for n := range maxStationEAPSessions {
+			h.wantReply(vpn, from("192.0.2.99[4500]", fmt.Sprint("user", n)).signed(secret), codec.CodeAccessChallenge)
+		}
+		for n := range maxClientEAPSessions {
+			h.wantReply(vpn, from(fmt.Sprintf("192.0.2.99[%d]", n), fmt.Sprint("more", n)).signed(secret), codec.CodeAccessReject)
+		}
+		h.wantRefused("vpn", eapCrowded, maxClientEAPSessions)
+		h.wantReply(vpn, from("192.0.2.100", "taro").signed(secret), codec.CodeAccessChallenge)
+		for n := range maxClientEAPSessions {
+			name := []string{"jiro", "JIRO", "\uff4airo"}[n%3]
+			want := codec.CodeAccessChallenge
+			if n >= maxNameEAPSessions {
+				want = codec.CodeAccessReject
+			}
+			h.wantReply(vpn, from(fmt.Sprint("station", n), name).signed(secret), want)
+		}
+		victim.send("\x06"+rightCode, codec.CodeAccessAccept)
+		time.Sleep(eapHold) // and all of it is over with their time
+		h.wantReply(vpn, from("192.0.2.99", "jiro").signed(secret), codec.CodeAccessChallenge)
+		if own := h.eap.byClient["vpn"]; own.count() != 1 || len(own.stations) != 1 || len(own.names) != 1 {
+			t.Errorf("%d sessions, %d stations, %d names are kept, want 1", own.count(), len(own.stations), len(own.names))
+		}
+	})
+}
+
 // When all are taken by others, a client with none is refused; it takes nobody's.
 func TestEAPSessionsTotal(t *testing.T) {
 	config := eapConfig(t, tls.Certificate{}, eap.GTC)
@@ -266,7 +309,7 @@ func TestEAPSessionsTotal(t *testing.T) {
 	defer sessions.close()
 	var first *eapSession
 	for i := range maxEAPSessions {
-		e, err := sessions.begin(&client{Client: Client{Name: fmt.Sprint(i / maxClientEAPSessions)}}, config.NewSession(""))
+		e, err := sessions.begin(&client{Client: Client{Name: fmt.Sprint(i / maxClientEAPSessions)}}, "", "", config.NewSession(""))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +318,7 @@ func TestEAPSessionsTotal(t *testing.T) {
 		}
 		sessions.release(e, ending{})
 	}
-	if _, err := sessions.begin(&client{Client: Client{Name: "late"}}, config.NewSession("")); !errors.Is(err, eapBusy) {
+	if _, err := sessions.begin(&client{Client: Client{Name: "late"}}, "", "", config.NewSession("")); !errors.Is(err, eapBusy) {
 		t.Errorf("%v, want it refused", err)
 	}
 	if first.removed {
@@ -294,7 +337,7 @@ func TestEAPRefused(t *testing.T) {
 		}
 		p = h.eapPeer(vpn, "hanako").begin()
 		p.send("\x03\x0d", codec.CodeAccessReject) // wants EAP-TLS
-		if h.refused("vpn", eapFailed) != 1 {
+		if h.refused("vpn", eapMethodUnwanted) != 1 || h.refused("vpn", eapFailed) != 0 {
 			t.Error("not refused for what it was")
 		}
 		h.wantCalls(0)
@@ -382,12 +425,8 @@ func TestEAPModes(t *testing.T) {
 		h.wantCalls(2)
 	})
 	in(Client{Mode: ModeChallenge}, func(h *harness) { // no factor: the code is asked for once
-		p := h.eapPeer(vpn, "hanako").begin()
-		p.send("\x06"+farCode, codec.CodeAccessChallenge)
-		if p.data != "\x06"+promptNextCode.english() {
-			t.Errorf("asked %q", p.data)
-		}
-		p.send("\x06"+rightCode, codec.CodeAccessAccept)
+		h.eapPeer(vpn, "hanako").begin().send("\x06"+farCode, codec.CodeAccessReject) // a question would tell a guesser
+		h.eapPeer(vpn, "hanako").begin().send("\x06"+rightCode, codec.CodeAccessAccept)
 		h.wantCalls(2)
 	})
 	in(Client{Mode: ModePasswordOTP, FirstFactor: FirstFactor{PIN: true}}, func(h *harness) {
@@ -436,8 +475,8 @@ func TestEAPUntrusted(t *testing.T) {
 	if n := gate.calls(); n != 0 {
 		t.Errorf("the gate was asked %d times", n)
 	}
-	if n := testutil.ToFloat64(s.Metrics.rejects.WithLabelValues("wlan", string(eapFailed))); n != 2 {
-		t.Errorf("%v are counted as failed", n)
+	if n := testutil.ToFloat64(s.Metrics.rejects.WithLabelValues("wlan", string(eapCertificateRefused))); n != 2 {
+		t.Errorf("%v are counted as refusals of the certificate", n)
 	}
 }
 

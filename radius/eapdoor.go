@@ -68,11 +68,23 @@ func (s *Server) decideEAP(r *request) ([]byte, error) {
 		return s.acceptEAP(r, e, step)
 	case eap.Failure:
 		if !e.rejected {
-			s.logRefusal(r.datagram, eapFailed)
+			s.logRefusal(r.datagram, whyFailed(step.Cause))
 		}
 		return r.replyEAP(codec.CodeAccessReject, step.Packet, nil)
 	default:
 		return r.challengeEAP(e, step)
+	}
+}
+
+// whyFailed is the refusal for a session that failed by itself.
+func whyFailed(cause eap.Cause) refusal {
+	switch cause {
+	case eap.MethodUnwanted:
+		return eapMethodUnwanted
+	case eap.CertificateRefused:
+		return eapCertificateRefused
+	default:
+		return eapFailed
 	}
 }
 
@@ -97,7 +109,7 @@ func (s *Server) eapSession(r *request, message []byte) (*eapSession, subject, e
 	}
 	states := r.count(rfc2865.State_Type)
 	if len(message) == 0 && states == 0 { // EAP-Start: nobody has said who it is
-		e, err := s.eap.begin(r.client, s.EAP.NewSession(s.firstPrompt(r.client)))
+		e, err := s.eap.begin(r.client, r.station(), "", s.EAP.NewSession(s.firstPrompt(r.client)))
 		return e, subject{}, err
 	}
 	outer, err := s.subject(r)
@@ -110,10 +122,7 @@ func (s *Server) eapSession(r *request, message []byte) (*eapSession, subject, e
 		e, err := s.eap.take(r.packet.Get(rfc2865.State_Type), r.client, outer.sent)
 		return e, outer, err
 	}
-	e, err := s.eap.begin(r.client, s.EAP.NewSession(s.firstPrompt(r.client)))
-	if err == nil {
-		e.user = outer.sent
-	}
+	e, err := s.eap.begin(r.client, r.station(), outer.sent, s.EAP.NewSession(s.firstPrompt(r.client)))
 	return e, outer, err
 }
 
@@ -158,7 +167,7 @@ func (s *Server) judge(r *request, e *eapSession, outer subject) eap.Decide {
 // proceedEAP is proceed for what a session shows. In a tunnel it is about whoever
 // is named in there: the User-Name may be anybody's.
 func (s *Server) proceedEAP(ctx context.Context, r *request, e *eapSession, outer subject, shown *eap.Proof) (verdict, error) {
-	p := &proof{method: methodEAP, isTyped: shown.MSCHAPv2 == nil, typed: shown.Typed, canAsk: shown.CanAsk}
+	p := &proof{method: methodEAP, eap: shown.Name(), isTyped: shown.MSCHAPv2 == nil, typed: shown.Typed, canAsk: shown.CanAsk}
 	if p.isTyped {
 		p.match = verifier.Typed(p.typed)
 	} else {
@@ -168,7 +177,7 @@ func (s *Server) proceedEAP(ctx context.Context, r *request, e *eapSession, oute
 		who := outer
 		if shown.Tunnel != "" {
 			var err error
-			if who, err = s.named(r.client, shown.Identity); err != nil {
+			if who, err = s.namedIn(r, shown.Identity); err != nil {
 				return verdict{}, err
 			}
 		}

@@ -2,6 +2,7 @@ package radius
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,19 +14,15 @@ import (
 	"otpgate/verifier"
 )
 
-// maxWaiting is how many requests may wait for a directory or another server at
-// once: half of the workers, so that one that hangs leaves the others to people
-// who need only their code.
-const maxWaiting = workers / 2
-
 // FirstFactor is what a client's people show besides the code. At most one of its
 // kinds is set; none: nothing.
 type FirstFactor struct {
+	Name      string // in gateway.yaml, also for the audit log; empty: its kind says it
 	PIN       bool
 	Directory Directory
 	Upstream  Upstream
-	// Migrating, with Upstream, lets people who have no token in service here pass
-	// by the other server's answer alone.
+	// Migrating, with Upstream, lets people who are known here, and have never had a
+	// token in service, pass by the other server's answer alone.
 	Migrating bool
 }
 
@@ -68,8 +65,8 @@ func (c Client) checkMode() error {
 }
 
 // passwordAndCode takes both from one field. What can't have a code in it is a
-// wrong first factor: nobody is asked about it, so that a password that was typed
-// alone doesn't count as a wrong one where it is checked.
+// wrong first factor: nobody is asked about the person, so that a password that was
+// typed alone doesn't count as a wrong one where it is checked.
 func (s *Server) passwordAndCode(ctx context.Context, r *request, at *progress, p *proof) (verdict, error) {
 	digits, err := s.Gate.CodeDigits(ctx, at.who.realm, at.who.user)
 	if err != nil {
@@ -77,8 +74,7 @@ func (s *Server) passwordAndCode(ctx context.Context, r *request, at *progress, 
 	}
 	password, code, ok := split(p.typed, digits, r.client.CodeFirst)
 	if !ok {
-		at.factor = verifier.FirstFactor{Kind: r.client.FirstFactor.kind(), Verdict: verifier.FactorWrong}
-		return s.askGate(ctx, r, at, p, verifier.Typed(""))
+		return s.failFactor(ctx, r, at, p, verifier.Typed(""))
 	}
 	return s.checkFactor(ctx, r, at, p, password, verifier.Typed(code))
 }
@@ -124,26 +120,25 @@ func (f FirstFactor) kind() verifier.FactorKind {
 // checkFactor checks the first factor, and goes on with the code; nil: that is
 // asked for next.
 func (s *Server) checkFactor(ctx context.Context, r *request, at *progress, p *proof, password string, code verifier.Match) (verdict, error) {
-	at.factor.Kind = r.client.FirstFactor.kind()
 	switch f := r.client.FirstFactor; {
 	case !isText([]byte(password)), password == "" && f.Directory != nil:
 		// Nobody's password, and nothing to send on: to a directory an empty one
 		// means anybody (RFC 4513 §5.1.2).
-		at.factor.Verdict = verifier.FactorWrong
+		return s.failFactor(ctx, r, at, p, code)
 	case f.PIN:
-		given, err := s.Gate.CheckPIN(ctx, at.who.realm, at.who.user, verifier.Normalise(password))
-		if err != nil {
-			return verdict{}, fmt.Errorf("%w: %w", noDecision, err)
-		}
-		if at.factor.Verdict = given; given == verifier.FactorUnset && code != nil && password != "" {
-			at.factor.Verdict = verifier.FactorWrong // there is nothing that it could be
-		}
-	case f.Directory != nil:
-		right, err := s.checkPassword(ctx, f.Directory, at.who, password)
+		given, err := s.checkPIN(ctx, r.client, at.who, verifier.Normalise(password))
 		if err != nil {
 			return verdict{}, err
 		}
-		at.factor.Verdict = verdictOf(right)
+		if at.factor = given; given.Verdict == verifier.FactorUnset && code != nil && password != "" {
+			at.factor.Verdict = verifier.FactorWrong // there is nothing that it could be
+		}
+	case f.Directory != nil:
+		right, err := s.checkPassword(ctx, r.client, at.who, at.who.user, password)
+		if err != nil {
+			return verdict{}, err
+		}
+		at.factor = verifier.FirstFactor{Kind: verifier.FactorLDAP, Verdict: verdictOf(right)}
 	default:
 		return s.askUpstream(ctx, r, at, p, password, code)
 	}
@@ -153,9 +148,39 @@ func (s *Server) checkFactor(ctx context.Context, r *request, at *progress, p *p
 // goOn follows the first factor, however it was.
 func (s *Server) goOn(ctx context.Context, r *request, at *progress, p *proof, code verifier.Match) (verdict, error) {
 	if code == nil {
-		return at.ask(stageCode, promptCode), nil
+		return s.askCode(ctx, r, at)
 	}
 	return s.askGate(ctx, r, at, p, code)
+}
+
+// askCode notes what became of the first factor, and asks for the code.
+func (s *Server) askCode(ctx context.Context, r *request, at *progress) (verdict, error) {
+	if err := s.Gate.NoteFirstFactor(ctx, r.attempt(at, nil)); err != nil {
+		return verdict{}, fmt.Errorf("%w: %w", noDecision, err)
+	}
+	return at.ask(stageCode, promptCode), nil
+}
+
+// failFactor goes on with a first factor that is wrong without a look at it, after
+// the work that a look costs: what has room for a code depends on the user's token,
+// and the time would tell. Nobody is asked about the person, of whom a wrong password
+// might be counted.
+func (s *Server) failFactor(ctx context.Context, r *request, at *progress, p *proof, code verifier.Match) (verdict, error) {
+	var err error
+	nobody, nothing := rand.Text(), rand.Text()
+	switch f := r.client.FirstFactor; {
+	case f.PIN:
+		_, err = s.checkPIN(ctx, r.client, at.who, "") // counts nothing
+	case f.Directory != nil:
+		_, err = s.checkPassword(ctx, r.client, at.who, nobody, nothing)
+	default:
+		_, err = s.askOther(ctx, r, at, nobody, nothing)
+	}
+	if err != nil {
+		return verdict{}, err
+	}
+	at.factor = verifier.FirstFactor{Kind: r.client.FirstFactor.kind(), Verdict: verifier.FactorWrong}
+	return s.goOn(ctx, r, at, p, code)
 }
 
 func verdictOf(right bool) verifier.FactorVerdict {
@@ -165,9 +190,23 @@ func verdictOf(right bool) verifier.FactorVerdict {
 	return verifier.FactorWrong
 }
 
-func (s *Server) checkPassword(ctx context.Context, d Directory, who subject, password string) (right bool, err error) {
-	err = s.waitFor(func() error {
-		right, err = d.Check(ctx, who.user, password)
+func (s *Server) checkPIN(ctx context.Context, c *client, who subject, pin string) (given verifier.FirstFactor, err error) {
+	err = s.hashing.use(c.Name, func() error {
+		if given, err = s.Gate.CheckPIN(ctx, who.realm, who.user, pin); err != nil {
+			return fmt.Errorf("%w: %w", noDecision, err)
+		}
+		return nil
+	})
+	return given, err
+}
+
+// checkPassword asks the client's directory about a name, in the turn of who.
+func (s *Server) checkPassword(ctx context.Context, c *client, who subject, name, password string) (right bool, err error) {
+	if !s.checks.allow(c.Name, who.realm, who.user) {
+		return false, userTooFast
+	}
+	err = s.waitFor(c, func() error {
+		right, err = c.FirstFactor.Directory.Check(ctx, name, password)
 		return err
 	})
 	return right, err
@@ -175,48 +214,69 @@ func (s *Server) checkPassword(ctx context.Context, d Directory, who subject, pa
 
 // waitFor lets ask wait for somebody else, if there is room. What it returns
 // wraps firstFactorUnavailable.
-func (s *Server) waitFor(ask func() error) error {
-	select {
-	case s.waiting <- struct{}{}:
-		defer func() { <-s.waiting }()
-	default:
-		return fmt.Errorf("%w: %d others are waiting for an answer", firstFactorUnavailable, maxWaiting)
-	}
-	if err := ask(); err != nil {
-		return fmt.Errorf("%w: %w", firstFactorUnavailable, err)
-	}
-	return nil
+func (s *Server) waitFor(c *client, ask func() error) error {
+	return s.waiting.use(c.Name, func() error {
+		if err := ask(); err != nil {
+			return fmt.Errorf("%w: %w", firstFactorUnavailable, err)
+		}
+		return nil
+	})
 }
 
 // askUpstream asks the other server. If it asks back, the person is; a code
 // that was typed with the password is then asked for anew.
 func (s *Server) askUpstream(ctx context.Context, r *request, at *progress, p *proof, password string, code verifier.Match) (verdict, error) {
-	at.factor.Kind = verifier.FactorRADIUS
-	q := upstream.Question{
-		User: at.who.user, Password: password, State: at.upstream,
-		NASIdentifier: textOf(r.packet.Get(rfc2865.NASIdentifier_Type)), CallingStationID: r.station(),
-	}
-	var answer upstream.Answer
-	err := s.waitFor(func() (err error) {
-		answer, err = r.client.FirstFactor.Upstream.Ask(ctx, q)
-		return err
-	})
+	answer, err := s.askOther(ctx, r, at, at.who.user, password)
 	if err != nil {
 		return verdict{}, err
 	}
-	at.upstream = nil
+	at.factor.Kind, at.upstream = verifier.FactorRADIUS, nil
 	if answer.Kind == upstream.Challenge {
 		if !p.canAsk {
-			return verdict{}, methodNotPossible
+			return verdict{}, p.impossible()
 		}
 		at.stage, at.upstream = stageUpstream, answer.State
 		return verdict{kind: asked, prompt: prompt{passed: answer.Message, echo: answer.Echo}}, at.fitsState()
 	}
-	at.factor.Verdict, at.class = verdictOf(answer.Kind == upstream.Accept), answer.Class
-	if err := at.fitsState(); err != nil {
-		return verdict{}, err
+	at.factor.Verdict = verdictOf(answer.Kind == upstream.Accept)
+	if at.factor.Vouches {
+		at.class = s.passable(r.client, answer.Class)
 	}
 	return s.afterUpstream(ctx, r, at, p, code)
+}
+
+// askOther puts one question to the other server about a name, in the turn of whom
+// the log-in is about. Answers to what it has asked back don't take another turn.
+func (s *Server) askOther(ctx context.Context, r *request, at *progress, name, password string) (answer upstream.Answer, err error) {
+	if at.upstream == nil && !s.checks.allow(r.client.Name, at.who.realm, at.who.user) {
+		return answer, userTooFast
+	}
+	q := upstream.Question{
+		User: name, Password: password, State: at.upstream,
+		NASIdentifier: textOf(r.packet.Get(rfc2865.NASIdentifier_Type)), CallingStationID: r.station(),
+	}
+	err = s.waitFor(r.client, func() error {
+		answer, err = r.client.FirstFactor.Upstream.Ask(ctx, q)
+		return err
+	})
+	return answer, err
+}
+
+// passable is as many of another server's Class attributes as an answer has room
+// for. The rest is dropped: the person was let in, and mustn't be kept out for what
+// only accounting reads.
+func (s *Server) passable(c *client, classes [][]byte) [][]byte {
+	octets := 0
+	for i, class := range classes {
+		if octets += 2 + len(class); octets > maxPassedThrough {
+			if suppressed, ok := s.notices.allow(c.Name, "class_dropped"); ok {
+				s.Log.Warn("RADIUS: the Class attributes of the other RADIUS server are too long to be passed on; some are left out",
+					"client", c.Name, "octets", maxPassedThrough, "suppressed", suppressed)
+			}
+			return classes[:i]
+		}
+	}
+	return classes
 }
 
 // afterUpstream goes on to our code; but whoever has no token here is through, or
@@ -228,7 +288,7 @@ func (s *Server) afterUpstream(ctx context.Context, r *request, at *progress, p 
 	}
 	at.factor.Vouches = at.factor.Verdict == verifier.FactorRight
 	if !at.factor.Vouches && r.client.Mode == ModeChallenge {
-		return at.ask(stageCode, promptCode), nil
+		return s.askCode(ctx, r, at)
 	}
 	return s.askGate(ctx, r, at, p, verifier.Typed(""))
 }
@@ -239,7 +299,7 @@ func (s *Server) directoryGroups(ctx context.Context, c *client, who subject) (g
 	if d == nil {
 		return nil, nil
 	}
-	err = s.waitFor(func() error {
+	err = s.waitFor(c, func() error {
 		groups, err = d.Groups(ctx, who.user)
 		return err
 	})

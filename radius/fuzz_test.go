@@ -35,8 +35,8 @@ func FuzzDatagram(f *testing.F) {
 		gate, conn := newFakeGate(), newMemConn()
 		s := newServer(t, gate, &logBuffer{})
 		s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-		s.cache, s.bursts, s.notices, s.ctx = newReplyCache(s.Now), newBursts(s.Now), newNotices(s.Now), t.Context()
-		s.accounts, s.users, s.answered = newReplyCache(s.Now), newUserLimits(s.Now), newAnsweredStates(s.Now)
+		s.prepare()
+		defer s.cancel()
 		from := legacy
 		if required {
 			from = vpn

@@ -2,6 +2,7 @@ package radius
 
 import (
 	"bytes"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"testing"
@@ -10,6 +11,9 @@ import (
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2866"
 	"layeh.com/radius/rfc2869"
+
+	"otpgate/radius/eap"
+	"otpgate/verifier"
 )
 
 // fuzzedWays are the ways in that FuzzServer sends to.
@@ -17,12 +21,13 @@ var fuzzedWays = []struct {
 	client string
 	format format
 }{
-	{"vpn", overUDP}, {"legacy", overUDP}, {"proxy", overTLS}, {"proxy", version11},
+	{"vpn", overUDP}, {"legacy", overUDP}, {"proxy", overTLS}, {"proxy", version11}, {"vpn6", overUDP},
 }
 
 // FuzzServer sends any two packets, one after the other, from parse to reply, by
-// each way in: over UDP with and without Message-Authenticator, over TLS, and as
-// RADIUS/1.1. Each ends as one reply or one drop, without a panic; nobody is
+// each way in: over UDP with and without Message-Authenticator, over TLS, as
+// RADIUS/1.1, and with a PIN asked for. If the first is answered by a challenge, the
+// second has its State. Each ends as one reply or one drop, without a panic; nobody is
 // accepted whom the gate didn't accept; and the same packet is evaluated once.
 func FuzzServer(f *testing.F) {
 	pap := func(id byte, code string) []byte {
@@ -39,17 +44,34 @@ func FuzzServer(f *testing.F) {
 	f.Add(clear11(1, rightCode), clear11(1, wrongCode), uint8(3), false)
 	f.Add(account.b, v11(codec.CodeStatusServer, 0).b, uint8(3), false)
 	f.Add(v11(codec.CodeAccessRequest, 9).user("jiro").msCHAPv2To(make([]byte, 16), make([]byte, 16), "jiro", rightCode).b, []byte{4, 0, 0, 20}, uint8(3), true)
+	typing := func(text string) []byte {
+		return newPacket(codec.CodeAccessRequest, 1, text).user("hanako").password(text, secret).signed(secret)
+	}
+	byEAP := func(message []byte) []byte {
+		return newPacket(codec.CodeAccessRequest, 1, string(message)).user("hanako").add(rfc2869.EAPMessage_Type, message).signed(secret)
+	}
+	f.Add(typing(rightPIN), typing(rightCode), uint8(4), true)
+	f.Add(typing(rightPIN), typing(farCode), uint8(4), true)
+	f.Add(byEAP(eapResponse(50, "\x01hanako")), byEAP(eapResponse(51, "\x06"+rightCode)), uint8(0), true)
+	f.Add(byEAP(eapResponse(50, "\x01hanako")), byEAP(eapResponse(51, "\x03\x1a")), uint8(0), true)
+	f.Add(withState(typing(rightCode), sealedState(f)), typing(rightPIN), uint8(4), true)
 
+	offered := eapConfig(f, tls.Certificate{}, eap.GTC, eap.MSCHAPv2)
 	f.Fuzz(func(t *testing.T, first, second []byte, via uint8, sign bool) {
 		way := fuzzedWays[int(via)%len(fuzzedWays)]
-		s := newServer(t, &fakeGate{}, &logBuffer{})
+		s := newServer(t, newFakeGate(), &logBuffer{})
 		s.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-		s.AccountLog = keepsAll{}
-		s.cache, s.accounts, s.bursts, s.users = newReplyCache(s.Now), newReplyCache(s.Now), newBursts(s.Now), newUserLimits(s.Now)
-		s.notices, s.ctx = newNotices(s.Now), t.Context()
+		s.AccountLog, s.EAP = keepsAll{}, offered
+		s.prepare()
+		defer s.cancel()
+		defer s.eap.close()
 		c := fuzzedClient(t, way.client)
 		out := newOutbox()
-		for _, b := range [][]byte{first, second, second} {
+		var state []byte // of the first one's challenge
+		for i, b := range [][]byte{first, second, second} {
+			if i > 0 && state != nil {
+				b = withState(b, state)
+			}
 			if sign && way.format == overUDP {
 				b = resign(b)
 			}
@@ -58,7 +80,10 @@ func FuzzServer(f *testing.F) {
 			calls := s.Gate.(*fakeGate).calls()
 			out.slots <- struct{}{}
 			s.handle(new(request), d)
-			checkEnd(t, s, out, d, s.Gate.(*fakeGate).calls()-calls)
+			reply := checkEnd(t, s, out, d, s.Gate.(*fakeGate).calls()-calls)
+			if i == 0 && reply != nil {
+				state = rfc2865.State_Get(reply)
+			}
 		}
 		if n := s.Gate.(*fakeGate).calls(); n > 2 {
 			t.Fatalf("the gate was asked %d times for two packets", n)
@@ -71,6 +96,9 @@ func fuzzedClient(t *testing.T, name string) *client {
 	if name != "proxy" {
 		for c := range testClients(t).all {
 			if c.Name == name {
+				if name == "vpn6" {
+					c.Mode, c.FirstFactor = ModeChallenge, FirstFactor{PIN: true}
+				}
 				return c
 			}
 		}
@@ -79,8 +107,30 @@ func fuzzedClient(t *testing.T, name string) *client {
 	return c
 }
 
-// checkEnd checks what became of d, for which the gate was asked so many times.
-func checkEnd(t *testing.T, s *Server, out *outbox, d *datagram, calls int) {
+// sealedState is one that asks hanako for a code, at the client with the PIN.
+func sealedState(f *testing.F) []byte {
+	s := newServer(f, newFakeGate(), &logBuffer{})
+	value, err := s.seal(s.Clients.lookup(vpnV6.Addr()), &progress{
+		stage: stageCode, who: subject{realm: "staff", user: "hanako"},
+		factor: verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorRight},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	return value
+}
+
+// withState adds a State to what may be a packet.
+func withState(b, state []byte) []byte {
+	if raw, err := cut(b); err == nil {
+		return (&packet{bytes.Clone(raw)}).add(rfc2865.State_Type, state).b
+	}
+	return b
+}
+
+// checkEnd checks what became of d, for which the gate was asked so many times. It
+// returns the reply, or nil.
+func checkEnd(t *testing.T, s *Server, out *outbox, d *datagram, calls int) (answered *codec.Packet) {
 	t.Helper()
 	h := harness{Server: s}
 	if h.drops(d.client.Name, internalError) != 0 || calls > 1 {
@@ -89,7 +139,7 @@ func checkEnd(t *testing.T, s *Server, out *outbox, d *datagram, calls int) {
 	select {
 	case reply := <-out.replies:
 		<-out.slots
-		checkFormat(t, reply, d)
+		answered = checkFormat(t, reply, d)
 		attempts := s.Gate.(*fakeGate).attempts
 		if codec.Code(reply[0]) == codec.CodeAccessAccept && codec.Code(d.buf[0]) != codec.CodeStatusServer &&
 			calls == 1 && !attempts[len(attempts)-1].Match(rightCode) {
@@ -103,10 +153,11 @@ func checkEnd(t *testing.T, s *Server, out *outbox, d *datagram, calls int) {
 	if len(out.slots) != 0 || len(out.replies) != 0 {
 		t.Fatalf("%d slots and %d replies are left over", len(out.slots), len(out.replies))
 	}
+	return answered
 }
 
 // checkFormat checks that reply is a packet of the request's format.
-func checkFormat(t *testing.T, reply []byte, d *datagram) {
+func checkFormat(t *testing.T, reply []byte, d *datagram) *codec.Packet {
 	t.Helper()
 	request, err := cut(d.buf[:d.n])
 	if err != nil {
@@ -126,4 +177,5 @@ func checkFormat(t *testing.T, reply []byte, d *datagram) {
 	case d.format != version11 && (reply[1] != request[1] || !codec.IsAuthenticResponse(reply, request, d.client.Secret)):
 		t.Fatalf("the answer isn't authentic: % x", reply)
 	}
+	return p
 }

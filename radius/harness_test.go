@@ -61,33 +61,43 @@ func testClients(t testing.TB) *Clients {
 type fakeGate struct {
 	verify func(context.Context, verifier.Attempt) (verifier.Result, error)
 	// What it knows of everybody.
-	state  verifier.ServiceState
+	moved  bool // the user has had a token in service: nobody vouches any more
 	digits int
 	pin    string // "": yet to be chosen
 
 	mu       sync.Mutex
 	attempts []verifier.Attempt
+	noted    []verifier.Attempt
+	noteErr  error
 	checked  []string // PINs
 	chosen   []string // PINs
 }
 
-func (g *fakeGate) State(context.Context, string, string) (verifier.ServiceState, error) {
-	return g.state, nil
+func (g *fakeGate) MayBeVouchedFor(context.Context, string, string) (bool, error) {
+	return !g.moved, nil
+}
+
+func (g *fakeGate) NoteFirstFactor(_ context.Context, a verifier.Attempt) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.noted = append(g.noted, a)
+	return g.noteErr
 }
 
 func (g *fakeGate) CodeDigits(context.Context, string, string) (int, error) { return g.digits, nil }
 
-func (g *fakeGate) CheckPIN(_ context.Context, _, _, pin string) (verifier.FactorVerdict, error) {
+func (g *fakeGate) CheckPIN(_ context.Context, _, _, pin string) (verifier.FirstFactor, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.checked = append(g.checked, pin)
+	given := verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorWrong}
 	switch g.pin {
 	case "":
-		return verifier.FactorUnset, nil
+		given.Verdict = verifier.FactorUnset
 	case pin:
-		return verifier.FactorRight, nil
+		given.Verdict, given.PIN = verifier.FactorRight, rightMark
 	}
-	return verifier.FactorWrong, nil
+	return given, nil
 }
 
 func (g *fakeGate) ChoosePIN(_ context.Context, _ verifier.Attempt, ticket verifier.PINTicket, pin string) (verifier.Result, error) {
@@ -114,7 +124,7 @@ func (g *fakeGate) Verify(ctx context.Context, a verifier.Attempt) (verifier.Res
 	switch f := a.FirstFactor; {
 	case f.Kind != "" && f.Verdict == verifier.FactorWrong:
 		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
-	case f.Vouches && g.state == verifier.ServiceInService:
+	case f.Vouches && g.moved:
 		return verifier.Result{Outcome: verifier.WrongFirstFactor}, nil
 	case f.Verdict == verifier.FactorUnset && a.Match(rightCode):
 		return verifier.Result{Outcome: verifier.Accepted, PINWanted: true, PINTicket: rightTicket}, nil
@@ -133,13 +143,15 @@ func (g *fakeGate) calls() int {
 }
 
 func newFakeGate() *fakeGate {
-	return &fakeGate{state: verifier.ServiceInService, digits: len(rightCode), pin: rightPIN}
+	return &fakeGate{moved: true, digits: len(rightCode), pin: rightPIN}
 }
 
 const (
 	rightPIN      = "471108159263"
 	rightPassword = "Käse大吟醸2026" // digits at its end, and more octets than letters
 )
+
+var rightMark = verifier.PINMark{4, 5, 6}
 
 var rightTicket = verifier.PINTicket{1, 2, 3}
 
@@ -281,14 +293,16 @@ func inBubble(t *testing.T, f func(*harness)) {
 		served := make(chan error, 1)
 		go func() { served <- h.Serve(h.conn) }()
 		synctest.Wait()
+		defer func() { // after a t.Fatal of f too, or all tests would end with the bubble
+			if err := h.Shutdown(t.Context()); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+			if err := <-served; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+			h.checkBooks()
+		}()
 		f(h)
-		if err := h.Shutdown(t.Context()); err != nil {
-			t.Errorf("Shutdown: %v", err)
-		}
-		if err := <-served; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-		h.checkBooks()
 	})
 }
 

@@ -74,7 +74,7 @@ func TestRequestsOfOthersUseNobodysRate(t *testing.T) {
 
 func TestManyNamesTakeBoundedMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newUserLimits(time.Now)
+		l := newUserLimits(time.Now, userBurst, userEvery)
 		for range userBurst {
 			l.allow("vpn", "staff", "victim")
 		}
@@ -89,7 +89,7 @@ func TestManyNamesTakeBoundedMemory(t *testing.T) {
 		if len(l.byUser) != maxUsers || l.oldest.Len() != maxUsers {
 			t.Errorf("%d and %d are held, want %d", len(l.byUser), l.oldest.Len(), maxUsers)
 		}
-		time.Sleep(userRefill)
+		time.Sleep(userBurst * userEvery)
 		l.allow("vpn", "staff", "hanako")
 		if len(l.byUser) != 1 || l.oldest.Len() != 1 {
 			t.Errorf("%d and %d are held after the flood, want 1", len(l.byUser), l.oldest.Len())
@@ -106,5 +106,60 @@ func TestManyUnknownAddressesTakeBoundedMemory(t *testing.T) {
 	latest := u.latest()
 	if len(latest) != maxUnknown || latest[0].Address.String() != "10.0.3.231" || latest[maxUnknown-1].Address.String() != "10.0.3.212" {
 		t.Errorf("%d addresses: %v", len(latest), latest)
+	}
+}
+
+// However a name is written, a directory may take it for one person's.
+func TestPasswordsOfOneUserAreHeldBack(t *testing.T) {
+	for kind, mode := range map[string]Mode{"ldap": ModePasswordOTP, "radius": ModeChallenge} {
+		inBubble(t, func(h *harness) {
+			d, u := &fakeDirectory{}, &fakeUpstream{}
+			f := FirstFactor{Directory: d}
+			if kind == "radius" {
+				f = FirstFactor{Upstream: u}
+			}
+			h.as("vpn", mode, f)
+			n := 0
+			try := func(name string) []sent {
+				n++
+				return h.exchange(vpn, newPacket(codec.CodeAccessRequest, byte(n), fmt.Sprint(n)).user(name).password("guess"+rightCode, secret).signed(secret))
+			}
+			names := []string{"hanako", "Hanako", "HANAKO", "\uff48anako", "h\u00e1nako", "ha\u0301nako"}
+			for i := range 20 {
+				if got := len(try(names[i%len(names)])); (got == 1) != (i < passwordBurst) {
+					t.Errorf("%s: try %d has %d answers", kind, i, got)
+				}
+			}
+			if asked := len(d.checked) + d.others + len(u.questions); asked != passwordBurst {
+				t.Errorf("%s: asked %d times, want %d", kind, asked, passwordBurst)
+			}
+			if n := h.drops("vpn", userTooFast); n != 20-passwordBurst {
+				t.Errorf("%s: %v dropped", kind, n)
+			}
+			if len(try("taro")) != 1 {
+				t.Error("somebody else is held back")
+			}
+			time.Sleep(passwordEvery)
+			if len(try("hanako")) != 1 || len(try("Hanako")) != 0 {
+				t.Errorf("%s: not one more after its time", kind)
+			}
+		})
+	}
+}
+
+func TestFoldedNames(t *testing.T) {
+	for _, same := range [][]string{
+		{"hanako", "HANAKO", "\uff28anako", "h\u00e4nako", "ha\u0308nako", "hana\ufe00ko"},
+		{"STRASSE", "stra\u00dfe"},
+		{"hana ko", "Hana  ko", "hana\u3000ko"},
+	} {
+		for _, name := range same {
+			if folded(name) != folded(same[0]) {
+				t.Errorf("%q is %q, and %q is %q", name, folded(name), same[0], folded(same[0]))
+			}
+		}
+	}
+	if folded("hanako") == folded("hanak") || folded("hanako") == folded("\u82b1\u5b50") || folded("hana ko") == folded("hanako") {
+		t.Error("two people are one")
 	}
 }

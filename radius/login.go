@@ -57,7 +57,7 @@ type progress struct {
 	factor verifier.FirstFactor // as far as it is known
 	// upstream is the other server's State, at stageUpstream.
 	upstream []byte
-	class    [][]byte           // of the other server's Accept, for ours
+	class    [][]byte           // of the Accept of a server that vouches, for ours; never at another step
 	ticket   verifier.PINTicket // from stagePIN on: lets the person choose a PIN
 	pin      Secret             // at stagePINAgain
 	mistakes int                // in choosing a PIN
@@ -128,11 +128,11 @@ func (c *client) takesCodeAtOnce(p *proof) bool {
 func (s *Server) first(ctx context.Context, r *request, at *progress, p *proof) (verdict, error) {
 	c := r.client
 	if c.FirstFactor.Migrating && p.isTyped {
-		alone, err := s.withoutToken(ctx, at.who)
+		may, err := s.Gate.MayBeVouchedFor(ctx, at.who.realm, at.who.user)
 		if err != nil {
-			return verdict{}, err
+			return verdict{}, fmt.Errorf("%w: %w", noDecision, err)
 		}
-		if alone {
+		if may {
 			at.factor.Vouches = true
 			return s.askUpstream(ctx, r, at, p, p.typed, nil)
 		}
@@ -141,28 +141,13 @@ func (s *Server) first(ctx context.Context, r *request, at *progress, p *proof) 
 	case c.takesCodeAtOnce(p):
 		return s.askGate(ctx, r, at, p, p.match)
 	case !p.isTyped, c.Mode == ModeChallenge && !p.canAsk:
-		return verdict{}, methodNotPossible
+		return verdict{}, p.impossible()
 	case c.Mode == ModeChallenge && c.FirstFactor.none():
 		return at.ask(stageCode, promptCode), nil
 	case c.Mode == ModeChallenge:
 		return s.checkFactor(ctx, r, at, p, p.typed, nil)
 	}
 	return s.passwordAndCode(ctx, r, at, p)
-}
-
-// withoutToken reports whether the user has no token in service here, and so
-// passes by the other server's answer alone. It is the gate that decides.
-func (s *Server) withoutToken(ctx context.Context, who subject) (bool, error) {
-	state, err := s.Gate.State(ctx, who.realm, who.user)
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", noDecision, err)
-	}
-	switch state {
-	case verifier.ServiceNone, verifier.ServiceApplied, verifier.ServiceIssued, verifier.ServiceReleased:
-		return true, nil
-	default:
-		return false, nil
-	}
 }
 
 // ask puts a question, and what comes next is its answer. A code may be seen while
@@ -179,11 +164,16 @@ func (r *request) attempt(at *progress, match verifier.Match) verifier.Attempt {
 	if at.factor.Kind != "" && (at.factor.Verdict == verifier.FactorWrong || at.factor.Vouches) {
 		match = verifier.Typed("")
 	}
+	factor := at.factor
+	if factor.Kind != "" {
+		factor.Name = r.client.FirstFactor.Name
+	}
 	return verifier.Attempt{
 		Realm:       at.who.realm,
 		User:        at.who.user,
 		Match:       match,
-		FirstFactor: at.factor,
+		FirstFactor: factor,
+		FactorNoted: at.stage == stageCode && at.factor.Kind != "",
 		Door:        door,
 		Client:      r.client.Name,
 		From:        r.station(),
@@ -210,7 +200,8 @@ func (s *Server) askGate(ctx context.Context, r *request, at *progress, p *proof
 		}
 		return verdict{kind: accepted, groups: s.Realms[at.who.realm].join(result.Groups, groups)}, nil
 	case verifier.NextCode:
-		if r.client.Mode != ModeOTP && p.canAsk && at.stage != stageNextCode { // in mode otp it would tell a guesser that he has a code
+		// Without a right first factor it would tell a guesser that he has a code.
+		if at.factor.Verdict == verifier.FactorRight && p.canAsk && at.stage != stageNextCode {
 			return at.ask(stageNextCode, promptNextCode), nil
 		}
 	default:

@@ -31,17 +31,22 @@ type fakeDirectory struct {
 	block  chan struct{} // if set, Check waits for it
 
 	mu      sync.Mutex
-	checked []string // passwords
+	checked []string // hanako's passwords
+	others  int      // checks of others
 	fetched []string // whose groups
 }
 
-func (d *fakeDirectory) Check(_ context.Context, _, password string) (bool, error) {
+func (d *fakeDirectory) Check(_ context.Context, user, password string) (bool, error) {
 	if d.block != nil {
 		<-d.block
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.checked = append(d.checked, password)
+	if user == "hanako" {
+		d.checked = append(d.checked, password)
+	} else {
+		d.others++
+	}
 	return password == rightPassword, d.err
 }
 
@@ -196,6 +201,9 @@ func (h *harness) wantFactor(kind verifier.FactorKind, right, code bool) {
 	if right {
 		want.Verdict = verifier.FactorRight
 	}
+	if right && kind == verifier.FactorPIN {
+		want.PIN = rightMark
+	}
 	if a.FirstFactor != want {
 		h.t.Errorf("the gate heard of %+v, want %+v", a.FirstFactor, want)
 	}
@@ -296,6 +304,9 @@ func TestMethodThatIsNotPossible(t *testing.T) {
 			h.wantReply(vpn, newPacket(codec.CodeAccessRequest, 1, "a").user("hanako").chap(rightCode, nil).signed(secret), codec.CodeAccessReject)
 			h.wantReply(vpn, newPacket(codec.CodeAccessRequest, 2, "b").user("hanako").msCHAPv2("hanako", rightCode).signed(secret), codec.CodeAccessReject)
 			h.wantRefused("vpn", methodNotPossible, 2)
+			if log := h.logs.String(); !strings.Contains(log, "by CHAP what was typed doesn't arrive") || !strings.Contains(log, `hanako@staff`) {
+				t.Errorf("the log doesn't say what is in the way, and of whom:\n%s", log)
+			}
 			if n := h.Seen().Clients[1].Refused["method_not_possible"]; n != 2 {
 				t.Errorf("%d refusals seen, want 2", n)
 			}
@@ -351,7 +362,7 @@ func TestNextCode(t *testing.T) {
 			h.answers(rightCode, wanted(), codec.CodeAccessAccept)
 			h.wantCalls(2)
 			for _, a := range h.gate.attempts {
-				if a.FirstFactor != (verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorRight}) {
+				if a.FirstFactor != (verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorRight, PIN: rightMark}) {
 					t.Errorf("the gate heard of %+v", a.FirstFactor)
 				}
 			}
@@ -367,6 +378,11 @@ func TestNextCode(t *testing.T) {
 	}
 	inBubble(t, func(h *harness) { // with the code alone, it would tell a guesser
 		h.types(farCode, nil, codec.CodeAccessReject)
+		h.as("vpn", ModeChallenge, FirstFactor{})
+		h.answers(farCode, h.asks("", nil, askCode), codec.CodeAccessReject)
+		h.as("vpn", ModeChallenge, FirstFactor{PIN: true})
+		h.gate.pin = "" // and anything is right
+		h.answers(farCode, h.asks("anything", nil, askCode), codec.CodeAccessReject)
 	})
 }
 
@@ -477,36 +493,21 @@ func TestUpstreamAsksBack(t *testing.T) {
 
 			state = h.asks("two", h.asks("one", h.asks(typed, nil, "Token code?"), "And the next"), askCode)
 			h.wantCalls(1)
-			got := h.types(rightCode, state, codec.CodeAccessAccept)
-			var classes []string
-			for _, avp := range got {
-				if avp.Type == rfc2865.Class_Type {
-					classes = append(classes, string(avp.Attribute))
-				}
-			}
-			if !slices.Equal(classes, []string{"c1", "c2"}) {
-				t.Errorf("Class %q", classes)
-			}
+			h.answers(rightCode, state, codec.CodeAccessAccept)
 		})
 	}
 }
 
-func TestUpstreamThatIsTooLong(t *testing.T) {
-	for name, answer := range map[string]upstream.Answer{
-		"State": {Kind: upstream.Challenge, Message: "?", State: make([]byte, 254)},
-		"Class": {Kind: upstream.Accept, Class: [][]byte{make([]byte, 100), make([]byte, 100)}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(h *harness) {
-				h.as("vpn", ModeChallenge, FirstFactor{Upstream: &fakeUpstream{
-					answer: func(upstream.Question) (upstream.Answer, error) { return answer, nil },
-				}})
-				h.types("x", nil, codec.CodeAccessReject)
-				h.wantRefused("vpn", upstreamTooLong, 1)
-				h.wantCalls(0)
-			})
-		})
-	}
+// What a State can't hold is refused before anybody is asked.
+func TestStateOfTheOtherServerIsTooLong(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		h.as("vpn", ModeChallenge, FirstFactor{Upstream: &fakeUpstream{answer: func(upstream.Question) (upstream.Answer, error) {
+			return upstream.Answer{Kind: upstream.Challenge, Message: "?", State: make([]byte, 254)}, nil
+		}}})
+		h.types("x", nil, codec.CodeAccessReject)
+		h.wantRefused("vpn", upstreamTooLong, 1)
+		h.wantCalls(0)
+	})
 }
 
 func TestMigrating(t *testing.T) {
@@ -515,7 +516,7 @@ func TestMigrating(t *testing.T) {
 			inBubble(t, func(h *harness) {
 				u := &fakeUpstream{}
 				h.as("vpn", mode, FirstFactor{Upstream: u, Migrating: true})
-				h.gate.state = verifier.ServiceIssued
+				h.gate.moved = false
 				got := h.types(rightPassword, nil, codec.CodeAccessAccept)
 				if string(got.Get(rfc2865.Class_Type)) != "class of the other" {
 					t.Errorf("Class %q", got.Get(rfc2865.Class_Type))
@@ -532,12 +533,11 @@ func TestMigrating(t *testing.T) {
 					t.Errorf("the gate heard of %+v", f)
 				}
 				asked := len(u.questions)
-				for _, state := range []verifier.ServiceState{verifier.ServiceInService, verifier.ServiceLocked, verifier.ServiceSuspended, verifier.ServiceCardFallback} {
-					h.gate.state = state
-					if mode == ModeChallenge {
-						h.asks(rightPassword, nil, askCode) // its code is wanted too
-						continue
-					}
+				time.Sleep(passwordBurst * passwordEvery)
+				h.gate.moved = true
+				if mode == ModeChallenge {
+					h.asks(rightPassword, nil, askCode) // its code is wanted too
+				} else {
 					h.types(rightPassword, nil, codec.CodeAccessReject)
 				}
 				for _, a := range h.gate.attempts[2:] {
@@ -559,10 +559,10 @@ func TestMigrating(t *testing.T) {
 			return upstream.Answer{Kind: upstream.Accept}, nil
 		}}
 		h.as("vpn", ModeOTP, FirstFactor{Upstream: u, Migrating: true})
-		h.gate.state = verifier.ServiceNone
+		h.gate.moved = false
 		h.answers("x", h.asks("first", nil, "?"), codec.CodeAccessAccept)
 		state := h.asks("first", nil, "?")
-		h.gate.state = verifier.ServiceInService
+		h.gate.moved = true
 		h.answers("x", state, codec.CodeAccessReject)
 	})
 }
@@ -605,7 +605,7 @@ func TestHangingDirectoryLeavesRoom(t *testing.T) {
 	inBubble(t, func(h *harness) {
 		d := &fakeDirectory{block: make(chan struct{})}
 		h.as("legacy", ModeChallenge, FirstFactor{Directory: d})
-		for i := range maxWaiting + 3 {
+		for i := range maxClientWaiting + 3 {
 			p := newPacket(codec.CodeAccessRequest, byte(i), fmt.Sprint(i)).user(fmt.Sprint("user", i)).password("x", secret)
 			h.conn.in <- sent{netip.AddrPortFrom(legacy.Addr(), uint16(1000+i)), p.b}
 		}
@@ -616,8 +616,8 @@ func TestHangingDirectoryLeavesRoom(t *testing.T) {
 		h.wantReply(vpn, login(1, "a", rightCode), codec.CodeAccessAccept)
 		close(d.block)
 		synctest.Wait()
-		if n := len(h.conn.take()); n != maxWaiting {
-			t.Errorf("%d answered, want %d", n, maxWaiting)
+		if n := len(h.conn.take()); n != maxClientWaiting {
+			t.Errorf("%d answered, want %d", n, maxClientWaiting)
 		}
 	})
 }
@@ -703,12 +703,11 @@ func TestPassedThroughHasRoom(t *testing.T) {
 	inBubble(t, func(h *harness) {
 		reply := attributesOf(t, "Filter-Id="+strings.Repeat("x", 253), "Reply-Message="+strings.Repeat("x", 253), "Framed-Pool="+strings.Repeat("x", 253))
 		h.answering(reply, Realm{})
-		u := &fakeUpstream{answer: func(upstream.Question) (upstream.Answer, error) {
-			return upstream.Answer{Kind: upstream.Accept, Class: [][]byte{bytes.Repeat([]byte("c"), 100)}}, nil
-		}}
-		h.as("vpn", ModePasswordOTP, FirstFactor{Upstream: u})
+		class := bytes.Repeat([]byte("c"), maxText)
+		h.as("vpn", ModeOTP, FirstFactor{Upstream: accepting(class, class), Migrating: true})
+		h.gate.moved = false
 		for proxies, want := range map[int]codec.Code{10: codec.CodeAccessAccept, 11: codec.CodeAccessReject} {
-			p := h.typing("x"+rightCode, nil).add(rfc2865.NASIdentifier_Type, make([]byte, 180))
+			p := h.typing("x", nil)
 			for range proxies {
 				p.add(rfc2865.ProxyState_Type, bytes.Repeat([]byte("p"), 253))
 			}
@@ -717,6 +716,84 @@ func TestPassedThroughHasRoom(t *testing.T) {
 		h.wantCalls(1)
 		h.wantRefused("vpn", noRoom, 1)
 	})
+}
+
+// accepting is another server that accepts whatever is typed.
+func accepting(classes ...[]byte) *fakeUpstream {
+	return &fakeUpstream{answer: func(q upstream.Question) (upstream.Answer, error) {
+		if q.Password == "wrong" {
+			return upstream.Answer{}, nil
+		}
+		return upstream.Answer{Kind: upstream.Accept, Class: classes}, nil
+	}}
+}
+
+// Another server's Class is for those whom it lets in; it takes nothing from what
+// gateway.yaml says, keeps nobody out, and tells nothing of a password.
+func TestClassOfTheOtherServer(t *testing.T) {
+	classes := func(attributes codec.Attributes) (found []string) {
+		for _, avp := range attributes {
+			if avp.Type == rfc2865.Class_Type {
+				found = append(found, string(avp.Attribute))
+			}
+		}
+		return found
+	}
+	one, long := []byte("one"), bytes.Repeat([]byte("l"), maxText)
+	inBubble(t, func(h *harness) {
+		c := h.as("vpn", ModeOTP, FirstFactor{Upstream: accepting(one, long, long, one), Migrating: true})
+		h.gate.moved = false
+		for range 2 {
+			if got := classes(h.types("x", nil, codec.CodeAccessAccept)); !slices.Equal(got, []string{"one", string(long)}) {
+				t.Errorf("%d are passed on: %q", len(got), got)
+			}
+		}
+		if n := strings.Count(h.logs.String(), "too long to be passed on"); n != 1 {
+			t.Errorf("logged %d times, want once", n)
+		}
+		c.Reply = attributesOf(t, "Class=ours")
+		if got := classes(h.types("x", nil, codec.CodeAccessAccept)); !slices.Equal(got, []string{"ours"}) {
+			t.Errorf("%q are passed on", got)
+		}
+	})
+	inBubble(t, func(h *harness) {
+		h.as("vpn", ModeChallenge, FirstFactor{Upstream: accepting(long, long, long)})
+		h.answers(rightCode, h.asks("wrong", nil, askCode), codec.CodeAccessReject)
+		if got := classes(h.types(rightCode, h.asks("right", nil, askCode), codec.CodeAccessAccept)); got != nil {
+			t.Errorf("%q are passed on with a code of ours", got)
+		}
+	})
+}
+
+// Whoever guesses passwords, and never goes on to the code, is seen.
+func TestFirstStepIsNoted(t *testing.T) {
+	for kind, f := range factors() {
+		inBubble(t, func(h *harness) {
+			h.as("vpn", ModeChallenge, f.factor)
+			right := h.asks(f.right, nil, askCode)
+			h.asks("wrong", nil, askCode)
+			if len(h.gate.noted) != 2 || h.gate.noted[0].FirstFactor.Verdict != verifier.FactorRight || h.gate.noted[1].FirstFactor.Verdict != verifier.FactorWrong {
+				t.Errorf("%s: noted %+v", kind, h.gate.noted)
+			}
+			if a := h.gate.noted[1]; a.User != "hanako" || a.Client != "vpn" || a.FirstFactor.Kind != f.kind || a.FactorNoted {
+				t.Errorf("%s: noted %+v", kind, a)
+			}
+			h.answers(rightCode, right, codec.CodeAccessAccept)
+			if !h.gate.attempts[0].FactorNoted || len(h.gate.noted) != 2 {
+				t.Errorf("%s: the gate doesn't hear that it was noted, or does twice", kind)
+			}
+			h.gate.noteErr = errGate
+			for _, typed := range []string{f.right, "wrong"} {
+				h.wantDrop(vpn, h.typing(typed, nil).signed(secret), "vpn", noDecision)
+			}
+			h.as("vpn", ModePasswordOTP, f.factor) // where the gate hears of both at once
+			time.Sleep(passwordEvery)
+			h.types("wrong"+rightCode, nil, codec.CodeAccessReject)
+			if h.gate.attempts[1].FactorNoted {
+				t.Errorf("%s: counted nowhere", kind)
+			}
+		})
+	}
 }
 
 // People type with Japanese keyboards, and the code may stand first.

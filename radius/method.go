@@ -1,6 +1,8 @@
 package radius
 
 import (
+	"fmt"
+
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2869"
@@ -37,6 +39,7 @@ func (m method) String() string {
 // outlives the request. One goroutine uses it at a time.
 type proof struct {
 	method method
+	eap    string // with methodEAP: which, and in which tunnel
 	match  verifier.Match
 	// typed is what was typed, if isTyped: what the other methods' responses are
 	// computed from.
@@ -100,6 +103,20 @@ func (r *request) msCHAPv2Proof(user string) (*proof, error) {
 		return nil, err
 	}
 	return &proof{method: methodMSCHAPv2, match: m.Match, ms: m}, nil
+}
+
+// impossible is methodNotPossible with what is in the way, and what to do.
+func (p *proof) impossible() error {
+	name, hidden, silent := p.method.String(), "set the client to PAP", "set the client to PAP"
+	if p.method == methodEAP {
+		name = p.eap
+		hidden = "set the person's device to TTLS with PAP or GTC, or PEAP with GTC"
+		silent = "set the person's device to TTLS or PEAP, with GTC inside"
+	}
+	if p.isTyped {
+		return fmt.Errorf("%w: by %s nobody can be asked for more after the password: %s, or the client's mode to password+otp", methodNotPossible, name, silent)
+	}
+	return fmt.Errorf("%w: by %s what was typed doesn't arrive, and a password is to be checked: %s, or the client's mode to otp", methodNotPossible, name, hidden)
 }
 
 // sameCode reports whether p and q are known to be made from one code. Of two

@@ -24,14 +24,7 @@ const (
 	msCHAP2Response = 25
 )
 
-// The layout of an MS-CHAP2-Response (RFC 2548 §2.3.2).
-const (
-	msCHAP2ResponseLength = 50 // identifier, flags, peer's challenge, 8 reserved, NT-Response
-	peerChallengeOffset   = 2
-	ntResponseOffset      = 26
-
-	mppe128Bit = 4 // RFC 2548 §2.4.5: the S bit, and no weaker one
-)
+const mppe128Bit = 4 // RFC 2548 §2.4.5: the S bit, and no weaker one
 
 // msCHAPv2SuccessLength is the octets of all that success gives. A request that
 // leaves no room for them is refused before its code is used up: the reply has
@@ -49,15 +42,11 @@ func (r *request) msCHAPv2Response(user string) (*msCHAPv2, error) {
 	if r.countMicrosoft(msCHAPChallenge) != 1 {
 		return nil, msCHAPChallengeMissing
 	}
-	challenge, value := r.microsoft(msCHAPChallenge), r.microsoft(msCHAP2Response)
-	if len(challenge) != mschap.ChallengeLength || len(value) != msCHAP2ResponseLength {
+	response, identifier, ok := mschap.ParseResponse(r.microsoft(msCHAP2Response), r.microsoft(msCHAPChallenge), user)
+	if !ok {
 		return nil, msCHAPMislengthed
 	}
-	return &msCHAPv2{value[0], mschap.NewResponse(
-		[mschap.ChallengeLength]byte(challenge),
-		[mschap.ChallengeLength]byte(value[peerChallengeOffset:]), user,
-		[mschap.NTResponseLength]byte(value[ntResponseOffset:]),
-	)}, nil
+	return &msCHAPv2{identifier, response}, nil
 }
 
 // success is what an Accept carries once Match has reported true: the proof that

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 	"layeh.com/radius/rfc2865"
 
 	"otpgate/verifier"
@@ -22,7 +25,16 @@ func (s *Server) subject(r *request) (subject, error) {
 	if r.count(rfc2865.UserName_Type) != 1 { // RFC 2865 §5.44: 0-1
 		return subject{}, noUserName
 	}
-	return s.named(r.client, rfc2865.UserName_GetString(&r.packet))
+	return s.namedIn(r, rfc2865.UserName_GetString(&r.packet))
+}
+
+// namedIn is named for a name in a request, which the log then has.
+func (s *Server) namedIn(r *request, name string) (subject, error) {
+	who, err := s.named(r.client, name)
+	if err == nil {
+		r.user = who.user + "@" + who.realm
+	}
+	return who, err
 }
 
 // named returns whom a client means by a name, octet by octet as it was sent.
@@ -65,6 +77,21 @@ func (c *Client) realmNamed(name string) (realm string, ok bool) {
 		return "", false
 	}
 	return c.OtherRealms[i], true
+}
+
+// folded is what all the names have in common that a directory takes for one
+// person: by LDAP they are compared in NFKC, without case and with spaces that
+// matter only once (RFC 4518 §2.2, §2.3, §2.6.1), by Active Directory without accents
+// too. It groups tries, and never says who somebody is, so two people for one cost
+// nothing but that they share a rate.
+func folded(name string) string {
+	withoutMarks := strings.Map(func(c rune) rune {
+		if unicode.Is(unicode.Mn, c) {
+			return -1
+		}
+		return c
+	}, norm.NFKD.String(name))
+	return strings.Join(strings.Fields(cases.Fold().String(withoutMarks)), " ")
 }
 
 // decode is what somebody typed at the client, in UTF-8.

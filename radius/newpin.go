@@ -33,9 +33,15 @@ func (s *Server) newPIN(ctx context.Context, r *request, at *progress, p *proof)
 	if pin != string(at.pin) {
 		return at.newPINAgain(promptPINDiffers)
 	}
-	result, err := s.Gate.ChoosePIN(ctx, r.attempt(at, verifier.Typed("")), at.ticket, pin)
+	var result verifier.Result
+	err := s.hashing.use(r.client.Name, func() (err error) {
+		result, err = s.Gate.ChoosePIN(ctx, r.attempt(at, verifier.Typed("")), at.ticket, pin)
+		return err
+	})
 	var notAllowed *verifier.Refusal
 	switch {
+	case errors.Is(err, firstFactorUnavailable):
+		return verdict{}, err
 	case errors.As(err, &notAllowed):
 		return at.newPINAgain(promptPINNotAllowed)
 	case err != nil:

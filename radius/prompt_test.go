@@ -53,6 +53,7 @@ func TestRefusalsAreSaidInWords(t *testing.T) {
 		noUserName, userNameUnusable, noPassword, emptyPassword, passwordMislengthed, methodNotSupported, methodNotPossible,
 		ambiguousMethod, chapMislengthed, chapChallengeMissing, msCHAPMislengthed, msCHAPChallengeMissing, noRoom, nameTooLong,
 		sameCode, stateAmbiguous, stateForged, stateForeign, stateExpired, stateReplayed, upstreamTooLong, pinNotChosen,
+		eapSessionUnknown, eapSessionForeign, eapMethodUnwanted, eapCertificateRefused, eapFailed, eapBusy,
 	} {
 		if s := r.Error(); s == string(r) || !strings.Contains(s, " ") {
 			t.Errorf("%s: %q", r, s)

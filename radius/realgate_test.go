@@ -106,7 +106,8 @@ func TestRealGate(t *testing.T) {
 		h.types("8094"+code(), nil, codec.CodeAccessReject)
 		h.types("8093"+code(), nil, codec.CodeAccessAccept)
 		want := []string{
-			"accepted", "accepted", "wrong_first_factor", "wrong", "accepted", "replayed", "wrong_first_factor", "accepted",
+			"unset", "pin_wanted", "accepted", "wrong", "wrong_first_factor", "right", "wrong",
+			"right", "accepted", "right", "replayed", "wrong_first_factor", "accepted",
 		}
 		if !slices.Equal(log.outcomes, want) {
 			t.Errorf("the audit log has %q, want %q", log.outcomes, want)
@@ -126,5 +127,9 @@ func TestRealGateMigrates(t *testing.T) {
 		}
 		h.wantReply(vpn, taro(201, rightPassword), codec.CodeAccessAccept)
 		h.wantReply(vpn, taro(202, "wrong"), codec.CodeAccessReject)
+		for i, name := range []string{"Hanako", `BANK\hanako`, "hanako@bank.example", "\uff48anako", "nobody"} { // whom another server may take for hanako
+			b := newPacket(codec.CodeAccessRequest, byte(210+i), name).user(name).password(rightPassword, secret).signed(secret)
+			h.wantReply(vpn, b, codec.CodeAccessReject)
+		}
 	})
 }

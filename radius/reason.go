@@ -96,7 +96,7 @@ func (r reason) Error() string {
 	case noDecision:
 		return "the gate could not decide"
 	case firstFactorUnavailable:
-		return "nobody could say whether the password is right: the directory or the other RADIUS server of the client's first_factor doesn't answer"
+		return "the password could not be checked, because the directory or the other RADIUS server of the client's first_factor could not be asked, or too many wait for one or for the check of a PIN"
 	case eapIgnored:
 		return "its EAP packet is not the answer to the last one"
 	case writeFailed:
@@ -137,7 +137,7 @@ func (s *Server) drop(d *datagram, err error) {
 	}
 	if suppressed, ok := s.notices.allow(name, string(why)); ok {
 		s.Log.LogAttrs(s.ctx, why.level(), "RADIUS: packet dropped: "+err.Error(),
-			slog.String("client", name), slog.Any("from", d.from),
+			slog.String("client", name), slog.Any("from", d.from), slog.String("user", d.user),
 			slog.String("reason", string(why)), slog.Int("suppressed", suppressed))
 	}
 }

@@ -36,8 +36,11 @@ const (
 	pinNotChosen           refusal = "pin_not_chosen"
 	eapSessionUnknown      refusal = "eap_session_unknown"
 	eapSessionForeign      refusal = "eap_session_foreign"
+	eapMethodUnwanted      refusal = "eap_method_unwanted"
+	eapCertificateRefused  refusal = "eap_certificate_refused"
 	eapFailed              refusal = "eap_failed"
 	eapBusy                refusal = "eap_busy"
+	eapCrowded             refusal = "eap_crowded"
 )
 
 func (r refusal) Error() string {
@@ -55,7 +58,7 @@ func (r refusal) Error() string {
 	case methodNotSupported:
 		return "method not supported: set the client to PAP, CHAP or MS-CHAPv2, or to EAP if gateway.yaml has radius.eap"
 	case methodNotPossible:
-		return "the client's mode in gateway.yaml needs what was typed, or needs to ask again, and this method can't: set the client to PAP, or its mode to otp"
+		return "the method can't do what the client's mode in gateway.yaml takes"
 	case ambiguousMethod:
 		return "there is more than one password, or more than one method"
 	case chapMislengthed:
@@ -83,7 +86,7 @@ func (r refusal) ofDialogue() string {
 	case stateAmbiguous:
 		return "there is more than one State"
 	case stateForged:
-		return "its State is none of ours: the client sends one to a server that didn't give it, or a proxy has altered it, or the keys were rotated meanwhile"
+		return "its State is none of ours: the client sends one to a server that didn't give it, or a proxy has altered it, or the gateway was restored, or was killed in a rotation"
 	case stateForeign:
 		return "its State was given to another client or for another user, or the client's entry in gateway.yaml has changed meanwhile"
 	case stateExpired:
@@ -91,15 +94,21 @@ func (r refusal) ofDialogue() string {
 	case stateReplayed:
 		return "its State was answered before, with something else"
 	case upstreamTooLong:
-		return "the State or Class of the other RADIUS server is too long to be passed through"
+		return "the State of the other RADIUS server is too long to be passed through"
 	case pinNotChosen:
 		return "the code was right, but no PIN has been chosen: it was mistyped too often, or the method can't ask for it; the user logs in by PAP, or a clerk sets it (otpgate user pin)"
 	case eapSessionUnknown:
 		return "it goes on with an EAP session that isn't there: it took too long, too many of the client's are open, or another server began it"
 	case eapSessionForeign:
 		return "it goes on with an EAP session of another client or user"
+	case eapMethodUnwanted:
+		return "the person's device wants none of the EAP methods that are offered: set it to one of radius.eap's methods in gateway.yaml, or add its own there"
+	case eapCertificateRefused:
+		return "the person's device refused the certificate of radius.eap: put the authority that it comes from, and the name that is in it, into the device's settings; or renew it, if it has expired"
 	case eapFailed:
-		return "EAP failed before a code was shown, or after it was accepted: the person's device wants a method that radius.eap in gateway.yaml hasn't, doesn't trust the gateway's certificate, has no TLS 1.2 with RFC 7627, or broke the protocol"
+		return "EAP failed before a code was shown, or after it was accepted: the person's device broke off, broke the protocol, or has no TLS 1.2 with RFC 7627; update it, check its inner method, or set it to another method"
+	case eapCrowded:
+		return "too many EAP sessions of this station, or of this User-Name, are open at the client: a device begins them and never goes on, or somebody floods"
 	case eapBusy:
 		return "there are too many EAP sessions of other clients"
 	default:
@@ -116,7 +125,7 @@ func (s *Server) logRefusal(d *datagram, err error) {
 	s.Metrics.refusedFor(d.client.Name, why)
 	if suppressed, ok := s.notices.allow(d.client.Name, string(why)); ok {
 		s.Log.LogAttrs(s.ctx, slog.LevelInfo, "RADIUS: rejected by the door: "+err.Error(),
-			slog.String("client", d.client.Name), slog.Any("from", d.from),
+			slog.String("client", d.client.Name), slog.Any("from", d.from), slog.String("user", d.user),
 			slog.String("reason", string(why)), slog.Int("suppressed", suppressed))
 	}
 }

@@ -20,6 +20,7 @@ type Seen struct {
 	Since   time.Time
 	Clients []SeenClient  // by name
 	Unknown []SeenUnknown // the latest first
+	Refused []SeenRefused // TLS connections, by reason
 }
 
 // SeenClient is what came from one client. A packet is in Requests when it
@@ -49,6 +50,14 @@ type SeenUnknown struct {
 	Last    time.Time
 }
 
+// SeenRefused is what TLS connections were refused for, or ended by.
+type SeenRefused struct {
+	Reason      string
+	Connections int
+	From        netip.Addr // of the last; the zero value if it isn't known
+	Last        time.Time
+}
+
 // Seen returns what came since the first Serve.
 func (s *Server) Seen() Seen {
 	out := Seen{Since: s.unknown.since()}
@@ -57,6 +66,7 @@ func (s *Server) Seen() Seen {
 	}
 	slices.SortFunc(out.Clients, func(a, b SeenClient) int { return cmp.Compare(a.Name, b.Name) })
 	out.Unknown = s.unknown.latest()
+	out.Refused = s.turnedAway.snapshot()
 	return out
 }
 
@@ -126,6 +136,29 @@ func (t *tally) replied(request, reply codec.Code) {
 	case reply == codec.CodeAccountingResponse:
 		t.seen.Accounts++
 	}
+}
+
+// turnedAway counts the TLS connections that were refused. Its zero value is ready
+// to use.
+type turnedAway struct {
+	mu       sync.Mutex // guards byReason
+	byReason map[rejection]SeenRefused
+}
+
+func (t *turnedAway) seen(why rejection, from netip.Addr, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byReason == nil {
+		t.byReason = make(map[rejection]SeenRefused)
+	}
+	n := t.byReason[why].Connections + 1
+	t.byReason[why] = SeenRefused{Reason: string(why), Connections: n, From: from.Unmap(), Last: at}
+}
+
+func (t *turnedAway) snapshot() []SeenRefused {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.SortedFunc(maps.Values(t.byReason), func(a, b SeenRefused) int { return cmp.Compare(a.Reason, b.Reason) })
 }
 
 // strangers remembers the addresses that no client has.

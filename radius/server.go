@@ -31,7 +31,9 @@
 //   - The methods that gear tries one after the other with one wrong code are one
 //     failure (burst.go).
 //   - What a client, or one user at it, asks too often is dropped before the gate
-//     (limit.go): no answer costs a guesser his time-out.
+//     (limit.go): no answer costs a guesser his time-out. What waits for a first
+//     factor leaves most workers to the others, and each client some of the rest
+//     (room.go).
 //   - Accounting goes to the log that cmd hands in, and is answered once it is
 //     there, on the same sockets (accounting.go).
 //   - What came from each client is told to the operator (seen.go).
@@ -99,13 +101,16 @@ const (
 type Gate interface {
 	// Verify returns its decision when it is on disk.
 	Verify(ctx context.Context, a verifier.Attempt) (verifier.Result, error)
-	// State says whether the user has a token in service.
-	State(ctx context.Context, realm, user string) (verifier.ServiceState, error)
+	// MayBeVouchedFor says whether another server's word could let the user in, who
+	// is known here and has never had a token in service. Verify decides.
+	MayBeVouchedFor(ctx context.Context, realm, user string) (bool, error)
 	// CodeDigits is how many digits the user's codes have; the same of every user
 	// who has none or doesn't exist.
 	CodeDigits(ctx context.Context, realm, user string) (int, error)
 	// CheckPIN says whether it is the user's PIN, and counts nothing: Verify does.
-	CheckPIN(ctx context.Context, realm, user, pin string) (verifier.FactorVerdict, error)
+	CheckPIN(ctx context.Context, realm, user, pin string) (verifier.FirstFactor, error)
+	// NoteFirstFactor is told of a first factor whose code is asked for next.
+	NoteFirstFactor(ctx context.Context, a verifier.Attempt) error
 	// ChoosePIN sets the first PIN of a user, by the ticket that an accepted code
 	// has given. The error is a *verifier.Refusal if the PIN isn't allowed.
 	ChoosePIN(ctx context.Context, a verifier.Attempt, ticket verifier.PINTicket, pin string) (verifier.Result, error)
@@ -131,24 +136,27 @@ type Server struct {
 	endpoints map[endpoint]struct{}
 	closing   bool
 
-	// Set by start, before the first reader, and not changed afterwards.
+	// Set by prepare, before the first reader, and not changed afterwards.
 	queue    chan *datagram
 	cache    *replyCache
 	accounts *replyCache // of Accounting-Requests, so that they push out none of the others
 	bursts   *bursts
-	users    *userLimits
+	users    *userLimits // of what the gate is asked
+	checks   *userLimits // of passwords that others check
 	answered *answeredStates
-	waiting  chan struct{} // has an element for each request that waits for a first factor
+	waiting  *room // for a directory or another server
+	hashing  *room // for a PIN's hash
 	eap      *eapSessions
 	notices  *notices
 	conns    *connections
 	ctx      context.Context //nolint:containedctx // The parent of every call to the gate; ends when Shutdown runs out of time.
 	cancel   context.CancelFunc
 
-	unknown   strangers
-	datagrams sync.Pool // of *datagram
-	readers   sync.WaitGroup
-	workers   sync.WaitGroup
+	unknown    strangers
+	turnedAway turnedAway
+	datagrams  sync.Pool // of *datagram
+	readers    sync.WaitGroup
+	workers    sync.WaitGroup
 }
 
 // Shutdown stops reading, waits until what was read is answered, and closes the
@@ -217,25 +225,33 @@ func (s *Server) open(e endpoint) bool {
 	return true
 }
 
-// start makes what all endpoints share. The caller holds s.mu.
+// start makes what all endpoints share, and starts the workers. The caller holds
+// s.mu.
 func (s *Server) start() {
+	s.prepare()
+	for range workers {
+		s.workers.Go(s.work)
+	}
+}
+
+// prepare makes what handling a datagram takes.
+func (s *Server) prepare() {
 	s.endpoints = make(map[endpoint]struct{})
 	s.queue = make(chan *datagram, queueLength)
 	s.cache = newReplyCache(s.Now)
 	s.accounts = newReplyCache(s.Now)
 	s.bursts = newBursts(s.Now)
-	s.users = newUserLimits(s.Now)
+	s.users = newUserLimits(s.Now, userBurst, userEvery)
+	s.checks = newUserLimits(s.Now, passwordBurst, passwordEvery)
 	s.answered = newAnsweredStates(s.Now)
-	s.waiting = make(chan struct{}, maxWaiting)
+	s.waiting = newRoom(maxWaiting, maxClientWaiting)
+	s.hashing = newRoom(maxHashing, maxClientHashing)
 	s.unknown.begin(s.Now())
 	s.eap = newEAPSessions(s.Now, s.Metrics)
 	s.notices = newNotices(s.Now)
 	s.conns = newConnections()
 	s.datagrams.New = func() any { return new(datagram) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	for range workers {
-		s.workers.Go(s.work)
-	}
 }
 
 // enqueue hands the datagram to the workers. It must not block, or the kernel

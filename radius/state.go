@@ -27,17 +27,17 @@ import (
 //	factor       1 its kind, 1 its verdict, 1 whether it vouches
 //	mistakes     1
 //	expires      8, milliseconds since 1970
-//	owner       16, a digest of client, realm and user
+//	owner       16, a digest of user, realm, and the client with what it asks for
 //	ticket      16
+//	mark         8, of the PIN that was right
 //	pin          1 + its octets
 //	upstream     1 + its octets
-//	class        1 + its octets, in which each has 1 + its octets
 //	zeros        up to stateLength: how long it is must not tell how a first factor was
 //
 // The value is base64url: gear that takes a State for a string (ocserv by radcli)
 // would cut it at an octet of zero.
 const (
-	stateVersion = 1
+	stateVersion = 2
 	ownerLength  = 16
 	stateLength  = maxText/4*3 - maxSealing
 	// maxSealing is how many octets sealing may add: a nonce and a tag of AES-GCM,
@@ -52,10 +52,6 @@ const (
 	// every try.
 	maxAnswered = 1 << 16
 )
-
-// maxPassedThrough bounds the octets of another server's Class attributes in an
-// Accept: what a State can hold, each with a header of two octets for its one.
-const maxPassedThrough = 2 * stateLength
 
 // maxChallenge bounds the octets of a challenge's attributes: a State, two
 // Reply-Messages and one for what a cut before a character leaves, Prompt and
@@ -113,15 +109,12 @@ func (s *Server) reopen(r *request, who subject, p *proof) (*progress, error) {
 		return nil, stateAmbiguous
 	}
 	if !p.isTyped {
-		return nil, methodNotPossible
+		return nil, p.impossible()
 	}
 	sealed := r.packet.Get(rfc2865.State_Type)
 	at, err := s.unseal(sealed, r.client, who)
 	if err != nil {
 		return nil, err
-	}
-	if at.stage == stageUpstream && r.client.FirstFactor.Upstream == nil {
-		return nil, stateForeign
 	}
 	if !s.answered.take(sealed, p.typed) {
 		return nil, stateReplayed
@@ -153,10 +146,15 @@ func (s *Server) unseal(value []byte, c *client, who subject) (*progress, error)
 	return &opened.progress, nil
 }
 
-// owner is a digest of whose log-in it is.
+// owner is a digest of whose log-in it is, and of what the client asks people for:
+// what one first factor said is worth nothing once gateway.yaml names another.
 func owner(c *client, who subject) [ownerLength]byte {
-	var b []byte
-	for _, name := range []string{c.Name, who.realm, who.user} {
+	f := c.FirstFactor
+	b := []byte{byte(c.Mode), 0}
+	if f.Migrating {
+		b[1] = 1
+	}
+	for _, name := range []string{c.Name, who.realm, who.user, string(f.kind()), f.Name} {
 		b = append(binary.BigEndian.AppendUint64(b, uint64(len(name))), name...)
 	}
 	sum := sha256.Sum256(b)
@@ -164,7 +162,7 @@ func owner(c *client, who subject) [ownerLength]byte {
 }
 
 func (st *state) encode() ([]byte, error) {
-	b := cryptobyte.NewFixedBuilder(make([]byte, 0, stateLength))
+	b := cryptobyte.NewBuilder(make([]byte, 0, stateLength))
 	b.AddUint8(stateVersion)
 	b.AddUint8(uint8(st.stage))
 	b.AddUint8(uint8(slices.Index(factorKinds(), st.factor.Kind)))
@@ -178,18 +176,17 @@ func (st *state) encode() ([]byte, error) {
 	b.AddUint64(uint64(st.expires.UnixMilli()))
 	b.AddBytes(st.owner[:])
 	b.AddBytes(st.ticket[:])
+	b.AddBytes(st.factor.PIN[:])
 	addBytes(b, st.pin)
 	addBytes(b, st.upstream)
-	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) {
-		for _, class := range st.class {
-			addBytes(b, class)
-		}
-	})
 	encoded, err := b.Bytes()
 	if err != nil {
 		return nil, err
 	}
-	return encoded[:stateLength], nil // the rest are zeros
+	if len(encoded) > stateLength {
+		return nil, fmt.Errorf("%d octets, which is more than the %d of a State", len(encoded), stateLength)
+	}
+	return append(encoded, make([]byte, stateLength-len(encoded))...), nil
 }
 
 func addBytes(b *cryptobyte.Builder, value []byte) {
@@ -201,25 +198,19 @@ func decodeState(plaintext []byte) (st state, ok bool) {
 	in := cryptobyte.String(plaintext)
 	var version, stageOf, kind, verdict, vouches, mistakes uint8
 	var millis uint64
-	var pin, upstream, classes cryptobyte.String
+	var mark verifier.PINMark
+	var pin, upstream cryptobyte.String
 	kinds := factorKinds()
 	if len(plaintext) != stateLength || !in.ReadUint8(&version) || version != stateVersion ||
 		!in.ReadUint8(&stageOf) || stage(stageOf) == stageFirst || stage(stageOf) > stagePINAgain ||
 		!in.ReadUint8(&kind) || int(kind) >= len(kinds) || !in.ReadUint8(&verdict) || !in.ReadUint8(&vouches) ||
 		!in.ReadUint8(&mistakes) || !in.ReadUint64(&millis) || !in.CopyBytes(st.owner[:]) || !in.CopyBytes(st.ticket[:]) ||
-		!in.ReadUint8LengthPrefixed(&pin) || !in.ReadUint8LengthPrefixed(&upstream) || !in.ReadUint8LengthPrefixed(&classes) {
+		!in.CopyBytes(mark[:]) || !in.ReadUint8LengthPrefixed(&pin) || !in.ReadUint8LengthPrefixed(&upstream) {
 		return st, false
 	}
 	st.stage, st.mistakes, st.expires = stage(stageOf), int(mistakes), time.UnixMilli(int64(millis))
-	st.factor = verifier.FirstFactor{Kind: kinds[kind], Verdict: verifier.FactorVerdict(verdict), Vouches: vouches == 1}
+	st.factor = verifier.FirstFactor{Kind: kinds[kind], Verdict: verifier.FactorVerdict(verdict), Vouches: vouches == 1, PIN: mark}
 	st.pin, st.upstream = Secret(pin), upstream
-	for !classes.Empty() {
-		var class cryptobyte.String
-		if !classes.ReadUint8LengthPrefixed(&class) {
-			return st, false
-		}
-		st.class = append(st.class, class)
-	}
 	return st, true
 }
 

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +14,7 @@ import (
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 
+	"otpgate/radius/upstream"
 	"otpgate/verifier"
 )
 
@@ -191,13 +192,31 @@ func TestLostChallengeIsResent(t *testing.T) {
 // change meanwhile.
 func TestStateOfAnotherServerThatIsGone(t *testing.T) {
 	inBubble(t, func(h *harness) {
-		c := h.as("vpn", ModeChallenge, FirstFactor{})
-		state, err := h.seal(c, &progress{who: subject{realm: "staff", user: "hanako"}, stage: stageUpstream})
-		if err != nil {
-			t.Fatal(err)
+		old := FirstFactor{Name: "old", Upstream: &fakeUpstream{answer: func(upstream.Question) (upstream.Answer, error) {
+			return upstream.Answer{Kind: upstream.Challenge, Message: "?", State: []byte("s")}, nil
+		}}}
+		h.as("vpn", ModeChallenge, old)
+		state := h.asks("x", nil, "?")
+		renamed, migrating := old, old
+		renamed.Name, migrating.Migrating = "new", true
+		for i, changed := range []struct {
+			mode Mode
+			f    FirstFactor
+		}{
+			{ModeChallenge, FirstFactor{}},
+			{ModeChallenge, FirstFactor{PIN: true}},
+			{ModeChallenge, FirstFactor{Name: "old", Directory: &fakeDirectory{}}},
+			{ModeChallenge, renamed},
+			{ModeChallenge, migrating},
+			{ModePasswordOTP, old},
+		} {
+			h.as("vpn", changed.mode, changed.f)
+			h.answers("x", state, codec.CodeAccessReject)
+			h.wantRefused("vpn", stateForeign, float64(i+1))
 		}
-		h.answers("x", state, codec.CodeAccessReject)
-		h.wantRefused("vpn", stateForeign, 1)
+		h.wantCalls(0)
+		h.as("vpn", ModeChallenge, old)
+		h.asks("x", state, "?")
 	})
 }
 
@@ -205,9 +224,9 @@ func TestStateKeepsAll(t *testing.T) {
 	want := state{
 		progress{
 			stage:    stageUpstream,
-			factor:   verifier.FirstFactor{Kind: verifier.FactorRADIUS, Verdict: verifier.FactorRight, Vouches: true},
-			upstream: []byte("upstream"), class: [][]byte{[]byte("a"), []byte("bc")},
-			ticket: verifier.PINTicket{7, 8, 9}, pin: Secret("4711"), mistakes: 2,
+			factor:   verifier.FirstFactor{Kind: verifier.FactorRADIUS, Verdict: verifier.FactorRight, Vouches: true, PIN: rightMark},
+			upstream: []byte("upstream"),
+			ticket:   verifier.PINTicket{7, 8, 9}, pin: Secret("4711"), mistakes: 2,
 		},
 		time.UnixMilli(1_800_000_000_123),
 		[ownerLength]byte{1, 2, 3},
@@ -220,9 +239,35 @@ func TestStateKeepsAll(t *testing.T) {
 	if !ok || !got.equal(want) {
 		t.Errorf("%t, %+v, want %+v", ok, got, want)
 	}
-	for _, bad := range [][]byte{nil, b[:stateLength-1], append(bytes.Clone(b), 0), with(b, 0, 2), with(b, 1, 0), with(b, 1, 99), with(b, 2, 99), with(b, 46, 255)} {
+	for _, bad := range [][]byte{nil, b[:stateLength-1], append(bytes.Clone(b), 0), with(b, 0, 1), with(b, 1, 0), with(b, 1, 99), with(b, 2, 99), with(b, 54, 255)} {
 		if _, ok := decodeState(bad); ok {
 			t.Errorf("decoded % x", bad)
+		}
+	}
+}
+
+// Another server's State fits or doesn't, whatever its length: what fits comes back
+// as it was, and ours is as long as any.
+func TestStateOfAnyLength(t *testing.T) {
+	const longest = 254 // one more than an attribute can hold
+	// What is there of each State: with the lengths of PIN and State, 56 octets.
+	const room = stateLength - 56
+	for n := range longest + 1 {
+		at := progress{stage: stageUpstream, upstream: bytes.Repeat([]byte{'x'}, n)}
+		at.factor.Kind = verifier.FactorRADIUS
+		if err := at.fitsState(); (err == nil) != (n <= room) || err != nil && !errors.Is(err, upstreamTooLong) {
+			t.Errorf("a State of %d octets: %v", n, err)
+		}
+		if n > room {
+			continue
+		}
+		want := state{progress: at, expires: time.UnixMilli(0)}
+		b, err := want.encode()
+		if err != nil || len(b) != stateLength {
+			t.Fatalf("a State of %d octets became %d, %v", n, len(b), err)
+		}
+		if got, ok := decodeState(b); !ok || !got.equal(want) {
+			t.Errorf("a State of %d octets became %+v", n, got)
 		}
 	}
 }
@@ -236,7 +281,7 @@ func with(b []byte, at int, octet byte) []byte {
 
 func (st *state) equal(other state) bool {
 	return st.stage == other.stage && st.factor == other.factor && bytes.Equal(st.upstream, other.upstream) &&
-		slices.EqualFunc(st.class, other.class, bytes.Equal) && st.ticket == other.ticket && bytes.Equal(st.pin, other.pin) &&
+		st.ticket == other.ticket && bytes.Equal(st.pin, other.pin) &&
 		st.mistakes == other.mistakes && st.expires.Equal(other.expires) && st.owner == other.owner
 }
 
@@ -267,7 +312,7 @@ func TestAnsweredStatesAreBounded(t *testing.T) {
 func FuzzState(f *testing.F) {
 	who := subject{realm: "staff", user: "hanako"}
 	good := state{progress{stage: stageCode, factor: verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorRight}}, time.Now().Add(time.Hour), [ownerLength]byte{}}
-	full := state{progress{stage: stagePINAgain, pin: Secret(strings.Repeat("1", 12)), class: [][]byte{nil, []byte("x")}, upstream: make([]byte, 80)}, time.Now(), [ownerLength]byte{}}
+	full := state{progress{stage: stagePINAgain, pin: Secret(strings.Repeat("1", 12)), upstream: make([]byte, 80)}, time.Now(), [ownerLength]byte{}}
 	for _, st := range []state{good, full} {
 		b, err := st.encode()
 		if err != nil {

@@ -119,7 +119,7 @@ func (s *Server) readStream(t *stream) (more bool) {
 		s.datagrams.Put(d)
 		return false
 	}
-	d.via, d.from, d.client, d.format, d.at, d.n = t.out, t.from, t.client, t.format, s.Now(), n
+	d.via, d.from, d.client, d.format, d.at, d.user, d.n = t.out, t.from, t.client, t.format, s.Now(), "", n
 	s.received(d)
 	queued = true // or dropped, which frees the slot as well
 	if err == nil {

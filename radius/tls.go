@@ -267,6 +267,7 @@ func (s *Server) refuse(from netip.AddrPort, err error, more ...slog.Attr) {
 		why, err = handshakeFailed, fmt.Errorf("%w: %w", handshakeFailed, err)
 	}
 	s.Metrics.refused.WithLabelValues(string(why)).Inc()
+	s.turnedAway.seen(why, from.Addr(), s.Now())
 	level, what := slog.LevelWarn, "refused"
 	if why == connectionFault {
 		level, what = slog.LevelError, "ended"

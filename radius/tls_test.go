@@ -19,6 +19,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -160,27 +161,33 @@ func overTLSInBubble(t *testing.T, f func(*tlsHarness)) {
 		served := make(chan error, 1)
 		go func() { served <- h.ServeTLS(h.memListener, ca.issue("server", "radius.example"), ca.roots()) }()
 		synctest.Wait()
+		defer h.end(served)
 		f(h)
-		if err := h.Shutdown(t.Context()); err != nil {
-			t.Errorf("Shutdown: %v", err)
-		}
-		if err := <-served; err != nil {
-			t.Errorf("ServeTLS: %v", err)
-		}
-		synctest.Wait()
-		for _, name := range []string{"proxy", "named"} {
-			in := sum(t, h.Metrics.requests, name)
-			if out := sum(t, h.Metrics.replies, name) + sum(t, h.Metrics.dropped, name); in != out {
-				t.Errorf("client %s: %v requests, but %v replies and drops", name, in, out)
-			}
-			if n := testutil.ToFloat64(h.Metrics.connections.WithLabelValues(name)); n != 0 {
-				t.Errorf("client %s: %v connections after Shutdown", name, n)
-			}
-		}
-		if n := h.Server.conns.total; n != 0 {
-			t.Errorf("%d connections counted after Shutdown", n)
-		}
 	})
+}
+
+// end shuts the server down, after a t.Fatal too, or all tests would end with the
+// bubble; and checks that nothing is left.
+func (h *tlsHarness) end(served <-chan error) {
+	if err := h.Shutdown(h.t.Context()); err != nil {
+		h.t.Errorf("Shutdown: %v", err)
+	}
+	if err := <-served; err != nil {
+		h.t.Errorf("ServeTLS: %v", err)
+	}
+	synctest.Wait()
+	for _, name := range []string{"proxy", "named"} {
+		in := sum(h.t, h.Metrics.requests, name)
+		if out := sum(h.t, h.Metrics.replies, name) + sum(h.t, h.Metrics.dropped, name); in != out {
+			h.t.Errorf("client %s: %v requests, but %v replies and drops", name, in, out)
+		}
+		if n := testutil.ToFloat64(h.Metrics.connections.WithLabelValues(name)); n != 0 {
+			h.t.Errorf("client %s: %v connections after Shutdown", name, n)
+		}
+	}
+	if n := h.Server.conns.total; n != 0 {
+		h.t.Errorf("%d connections counted after Shutdown", n)
+	}
 }
 
 // connect returns the raw end of a connection.
@@ -506,6 +513,10 @@ func TestWhoMayConnect(t *testing.T) {
 				synctest.Wait()
 				if n := testutil.ToFloat64(h.Metrics.refused.WithLabelValues(string(try.why))); n != 1 || !strings.Contains(h.logs.String(), try.logged) {
 					t.Errorf("refused for %s: %v, want 1 and a line with %q; log:\n%s", try.why, n, try.logged, h.logs)
+				}
+				want := []SeenRefused{{Reason: string(try.why), Connections: 1, From: try.from.Addr(), Last: h.Now()}}
+				if got := h.Seen().Refused; !slices.Equal(got, want) {
+					t.Errorf("the operator sees %+v, want %+v", got, want)
 				}
 				h.wantCalls(0)
 			})

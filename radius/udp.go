@@ -89,7 +89,7 @@ func (s *Server) read(sock *socket) error {
 			continue
 		}
 		failures = 0
-		d.via, d.from, d.format, d.at, d.n = sock, from, overUDP, s.Now(), n
+		d.via, d.from, d.format, d.at, d.user, d.n = sock, from, overUDP, s.Now(), "", n
 		if err := s.receive(d); err != nil {
 			s.drop(d, err)
 			s.datagrams.Put(d)

@@ -32,6 +32,7 @@ type datagram struct {
 	client *client
 	format format
 	at     time.Time // of arrival
+	user   string    // NAME@REALM, for the log; empty: not read yet, or nobody's
 	n      int       // octets in buf
 	buf    [codec.MaxPacketLength]byte
 }

@@ -18,6 +18,8 @@ type Attempt struct {
 	// FirstFactor is what became of a PIN or password that the door asked for
 	// besides; zero if it asked for none.
 	FirstFactor FirstFactor
+	// FactorNoted says that NoteFirstFactor was told of it.
+	FactorNoted bool
 
 	Door   string // "radius", "oidc": for the audit log
 	Client string // the NAS or relying party, by its name in gateway.yaml
@@ -71,6 +73,13 @@ const (
 	// WrongFirstFactor: the code wasn't looked at; see FirstFactor. What else
 	// was in the way, the audit log alone is told.
 	WrongFirstFactor Outcome = "wrong_first_factor"
+)
+
+// What Accepted is called in the audit log and the metrics, where it wasn't a code
+// alone that let somebody in, or nobody is in yet.
+const (
+	vouched   Outcome = "vouched"    // by another server's word, without a code
+	pinWanted Outcome = "pin_wanted" // the code was right; see Result.PINWanted
 )
 
 // Result is the gate's answer to one Attempt. It is on disk when the door gets

@@ -12,8 +12,20 @@ import (
 // decision is a Result with what only the audit log may know.
 type decision struct {
 	Result
-	reason string
-	alarm  bool // the realm's count of wrong codes has reached its limit
+	reason  string
+	alarm   bool // the realm's count of wrong codes has reached its limit
+	vouched bool // accepted by another server's word
+}
+
+// recorded is the outcome as the audit log and the metrics have it.
+func (d decision) recorded() Outcome {
+	switch {
+	case d.Outcome == Accepted && d.vouched:
+		return vouched
+	case d.Outcome == Accepted && d.PINWanted:
+		return pinWanted
+	}
+	return d.Outcome
 }
 
 // deciding is one run of the rules of who may pass, inside its transaction. It
@@ -26,6 +38,7 @@ type deciding struct {
 	seen    *sight
 	now     time.Time
 	ticket  PINTicket // to be given out if a PIN is to be chosen
+	realms  map[string]Realm
 
 	user userState
 	open []seenToken // eligible and not locked, their state read anew
@@ -131,6 +144,9 @@ func (d *deciding) standing() (Outcome, string) {
 		if strings.HasSuffix(d.attempt.User, "@"+d.realm.ID) {
 			return NoUser, "the realm has no such user; the name has the realm in it, which the client's entry gives already"
 		}
+		if other := d.realmInName(); other != "" {
+			return NoUser, fmt.Sprintf("the realm has no such user; the name has realm %s in it, which isn't among those of the client's entry", other)
+		}
 		return NoUser, "the realm has no such user"
 	}
 	if at := d.user.LongRun.LockedAt; at != 0 {
@@ -157,6 +173,20 @@ func (d *deciding) standing() (Outcome, string) {
 		return NoToken, "the token has expired"
 	}
 	return NoToken, "the user has no usable token"
+}
+
+// realmInName is another realm that the user's name has in it: NAME@REALM, or
+// REALM\NAME; "" if it has none.
+func (d *deciding) realmInName() string {
+	name := d.attempt.User
+	prefix, _, _ := strings.Cut(name, `\`)
+	suffix := name[strings.LastIndexByte(name, '@')+1:]
+	for id := range d.realms {
+		if id != d.realm.ID && name != id && (strings.EqualFold(id, prefix) || strings.EqualFold(id, suffix)) {
+			return id
+		}
+	}
+	return ""
 }
 
 // right is the step to accept, if what was typed is right for the token.

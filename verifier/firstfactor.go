@@ -1,8 +1,12 @@
 package verifier
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"otpgate/internal/store"
 )
 
 // FirstFactor is what became of what a door asked for besides the code. The
@@ -11,11 +15,14 @@ import (
 // answers WrongFirstFactor.
 type FirstFactor struct {
 	Kind    FactorKind
+	Name    string // in gateway.yaml, for the audit log; empty: the kind says it
 	Verdict FactorVerdict
 	// Vouches says that another RADIUS server, which is being migrated from,
-	// accepted the person by its own means: who has no token here yet passes by
-	// that alone, and Attempt.Match isn't called. Kind must be FactorRADIUS.
+	// accepted the person by its own means: who MayBeVouchedFor passes by that
+	// alone, and Attempt.Match isn't called. Kind must be FactorRADIUS.
 	Vouches bool
+	// PIN tells which PIN was right; see CheckPIN. Zero for all else.
+	PIN PINMark
 }
 
 // FactorKind is what a first factor was checked against. Its value stands in the
@@ -65,6 +72,14 @@ func (f FirstFactor) course() course {
 	return toRefusal
 }
 
+// words is what it was checked against, for the audit log.
+func (f FirstFactor) words() string {
+	if f.Name == "" {
+		return string(f.Kind)
+	}
+	return fmt.Sprintf("%s (%s)", f.Name, f.Kind)
+}
+
 // unset says that the person has yet to choose a PIN.
 func (f FirstFactor) unset() bool { return f.Kind == FactorPIN && f.Verdict == FactorUnset }
 
@@ -90,7 +105,7 @@ func (d *deciding) judgeFactor() (out decision, done bool, err error) {
 		return out, true, err
 	case toRefusal:
 	}
-	reason := "wrong first factor: " + string(f.Kind)
+	reason := "wrong first factor: " + f.words()
 	if f.Kind == FactorPIN {
 		counted, err := d.countPIN()
 		if err != nil {
@@ -116,8 +131,10 @@ func (d *deciding) pinObstacle() string {
 		return ""
 	case !d.pin.found:
 		return "the PIN was cleared meanwhile"
-	case d.pin.state.Row.locked():
-		return "the PIN was right, but it is locked since " + stamp(d.pin.state.Row.LockedAt)
+	case d.pin.record.mark() != f.PIN:
+		return "another PIN was set meanwhile"
+	case d.pin.state.lockedAt() != 0:
+		return "the PIN was right, but it is locked since " + stamp(d.pin.state.lockedAt())
 	}
 	return ""
 }
@@ -126,21 +143,25 @@ func (d *deciding) pinObstacle() string {
 // there is no PIN, nothing can be guessed, and where it is locked, nothing is
 // learnt.
 func (d *deciding) countPIN() (reason string, err error) {
-	row := &d.pin.state.Row
+	state := &d.pin.state
 	switch {
 	case !d.pin.found && d.seen.userExists:
-		return "; the user has no PIN", nil
+		return "; the user has no PIN yet: the first time the code is typed alone, and a PIN is asked for after it", nil
 	case !d.pin.found:
 		return "", nil
-	case row.locked():
-		return "; the PIN is locked since " + stamp(row.LockedAt), nil
+	case state.lockedAt() != 0:
+		return "; the PIN is locked since " + stamp(state.lockedAt()), nil
 	}
-	*row = row.fail(d.realm.Lockout, d.now)
-	reason = fmt.Sprintf(", %d of %d in a row", row.Failures, d.realm.Lockout.Consecutive)
-	if row.locked() {
+	state.Row = state.Row.fail(d.realm.Lockout, d.now)
+	state.LongRun = state.LongRun.fail(d.realm.Lockout.LongRun, d.now)
+	reason = fmt.Sprintf(", %d of %d in a row", state.Row.Failures, d.realm.Lockout.Consecutive)
+	switch {
+	case state.LongRun.LockedAt != 0:
+		reason += fmt.Sprintf("; %d wrong PINs within %d weeks: the PIN is locked now, and only a clerk opens it", d.realm.Lockout.LongRun, longRunWeeks)
+	case state.Row.locked():
 		reason += "; the PIN is locked now"
 	}
-	return reason, d.putPINState(d.pin.state)
+	return reason, d.putPINState(*state)
 }
 
 // refuseFactor is the refusal of a try that doesn't come to its code. What else
@@ -155,51 +176,74 @@ func (d *deciding) refuseFactor(reason string) (decision, error) {
 	}
 	out := decision{Result: Result{Outcome: WrongFirstFactor, At: d.now}, reason: reason}
 	var err error
-	// People mistype passwords far more often than codes, and directories have
-	// alarms of their own.
-	if d.attempt.FirstFactor.Kind == FactorPIN || outcome == NoUser || outcome == NoToken {
-		out.alarm, err = d.countInRealm()
-		return out, err
+	if d.attempt.FactorNoted { // and counted: see NoteFirstFactor
+		return out, d.countUnchanged()
 	}
-	return out, d.countUnchanged()
+	out.alarm, err = d.countInRealm()
+	return out, err
 }
 
 // vouchIn accepts, by another server's word, who has no token here that could
 // show a code.
 func (d *deciding) vouchIn() (decision, error) {
-	obstacle, err := d.vouchObstacle()
+	obstacle, err := vouchObstacle(d.tx, d.realm, d.attempt.User, d.now)
 	if err != nil {
 		return decision{}, err
 	}
 	if obstacle != "" {
-		return d.refuseFactor("another RADIUS server vouches for the user, but " + obstacle)
+		return d.refuseFactor(fmt.Sprintf("another RADIUS server (%s) vouches for the user, but %s", d.attempt.FirstFactor.words(), obstacle))
 	}
 	out := decision{
-		Result: Result{Outcome: Accepted, At: d.now},
-		reason: "without a code: another RADIUS server vouches for the user, who has no token in service here",
+		Result:  Result{Outcome: Accepted, At: d.now},
+		vouched: true,
+		reason: fmt.Sprintf("without a code: another RADIUS server (%s) vouches for the user, who has never had a token in service here",
+			d.attempt.FirstFactor.words()),
 	}
 	return out, d.countUnchanged()
 }
 
-// vouchObstacle says why nobody can vouch for the user any more; "" if somebody
-// can. The user's service state alone would not do: a new token that is on its way
-// hides a lost one.
-func (d *deciding) vouchObstacle() (string, error) {
-	if CheckUserName(d.attempt.User) != nil {
+// MayBeVouchedFor says whether another server's word could let the user in without
+// a code: who is known here, has never had a token in service, nor a card in its
+// stead, and isn't locked. Verify decides again.
+func (v *Verifier) MayBeVouchedFor(ctx context.Context, realm, user string) (bool, error) {
+	rl, err := v.realm(realm)
+	if err != nil {
+		return false, err
+	}
+	var obstacle string
+	err = v.Records.View(ctx, func(r store.Reader) (err error) {
+		obstacle, err = vouchObstacle(r, rl, user, v.Now())
+		return err
+	})
+	return err == nil && obstacle == "", err
+}
+
+// vouchObstacle says why nobody can vouch for the user; "" if somebody can. Who
+// moves here is known here first: other servers take one person by many names, and
+// by one of them everybody who has a token here would pass without it. The user's
+// service state alone would not do: a new token that is on its way hides a lost one,
+// and who has left has the state of who never began.
+func vouchObstacle(r store.Reader, realm Realm, user string, now time.Time) (string, error) {
+	if CheckUserName(user) != nil {
 		return "nobody can have this name", nil //nolint:nilerr // the door's word for it, not ours
 	}
-	for _, t := range d.seen.tokens {
-		if t.State != Assigned && t.State != Issued && t.State != Released {
+	a, err := readAccount(r, realm, user, now)
+	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+		return "who moves here must be added here first (otpgate user add)", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, t := range a.Tokens {
+		waits := t.State == Assigned || t.State == Issued
+		switch served := t.Served || !t.UsedAt.IsZero(); {
+		case t.State == Released && served:
+			return fmt.Sprintf("token %s, which was in service here, is released", t.Serial), nil
+		case !waits && t.State != Released:
 			return fmt.Sprintf("token %s is %s here", t.Serial, t.State.words()), nil
 		}
 	}
-	a, err := readAccount(d.tx, d.realm, d.attempt.User, d.now)
-	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
-		return "", nil // no such user: ServiceNone
-	}
 	switch {
-	case err != nil:
-		return "", err
 	case !a.LockedAt.IsZero():
 		return "the user is locked here", nil
 	case a.Service != ServiceNone && a.Service != ServiceApplied && a.Service != ServiceIssued && a.Service != ServiceReleased:
@@ -216,10 +260,10 @@ func (d *deciding) passFactor(out decision) (decision, error) {
 		return out, nil
 	}
 	if f.Kind != FactorPIN {
-		out.reason += "; first factor: " + string(f.Kind)
+		out.reason += "; first factor: " + f.words()
 		return out, nil
 	}
-	state := pinState{}
+	state := pinState{LongRun: d.pin.state.LongRun} // which success doesn't reset
 	if f.unset() {
 		state.allow(d.ticket, d.now)
 		out.PINWanted, out.PINTicket = true, d.ticket

@@ -1,6 +1,7 @@
 package verifier_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -154,8 +155,9 @@ func TestFirstFactorsThatMakeNoSense(t *testing.T) {
 	g.expect("hanako", g.code("T1", 0), verifier.Accepted)
 }
 
-// Another server's word is enough for who has no token here that could show a
-// code, and for nobody else.
+// Another server's word is enough for who is known here, but has no token that
+// could show a code, and for nobody else. By how many names that server knows
+// somebody, nobody here can say.
 func TestWhomAnotherServerVouchesFor(t *testing.T) {
 	g := newGate(t)
 	apply := func(user string) {
@@ -189,19 +191,30 @@ func TestWhomAnotherServerVouchesFor(t *testing.T) {
 	with("broken", "T6", ruin)
 	with("lost, then issued", "T7", lose)
 	g.create(verifier.NewToken{Realm: "retail", User: "lost, then issued", Serial: "T8"})
+	g.addUser("back in stock")
+	g.create(verifier.NewToken{Realm: "retail", User: "back in stock", Serial: "T10"})
+	release("T10")
+	with("left, then issued", "T11", release)
+	g.create(verifier.NewToken{Realm: "retail", User: "left, then issued", Serial: "T12"})
+	with("left while suspended", "T13", suspend, release)
+	with("gone", "T14", release)
+	_, err = g.RemoveUser(t.Context(), because("left"), "retail", "gone")
+	g.must(err)
 	with("locked", "T9")
 	g.lock("locked", "T9")
 	release("T9")
 
 	for user, want := range map[string]bool{
-		"nobody": true, "bare": true, "applied": true, "issued": true, "released": true,
+		"nobody": false, "BARE": false, "bare@bank.example": false, `BANK\in service`: false, "In Service": false, "gone": false,
+		"bare": true, "applied": true, "issued": true, "back in stock": true,
 		"in service": false, "suspended": false, "lost": false, "broken": false, "lost, then issued": false, "locked": false,
+		"released": false, "left, then issued": false, "left while suspended": false,
 		"nul\x00byte": false, "": false,
 	} {
 		entries := len(g.log.entries)
 		r, err := g.Verify(t.Context(), verifier.Attempt{
 			Realm: "retail", User: user, Door: "radius",
-			FirstFactor: verifier.FirstFactor{Kind: verifier.FactorRADIUS, Verdict: verifier.FactorRight, Vouches: true},
+			FirstFactor: verifier.FirstFactor{Kind: verifier.FactorRADIUS, Name: "old", Verdict: verifier.FactorRight, Vouches: true},
 			Match:       func(string) bool { t.Errorf("%s: a code was compared", user); return true },
 		})
 		expected := verifier.Result{Outcome: verifier.WrongFirstFactor, At: g.now}
@@ -214,7 +227,17 @@ func TestWhomAnotherServerVouchesFor(t *testing.T) {
 		if err != nil || !cmp.Equal(r, expected) || len(g.log.entries) != entries+1 {
 			t.Errorf("%.20q: %+v, %v; want %+v", user, r, err, expected)
 		}
-		g.logged("another RADIUS server vouches for the user")
+		g.logged("another RADIUS server (old (radius)) vouches for the user")
+		outcome := string(expected.Outcome)
+		if want {
+			outcome = "vouched"
+		}
+		if e := g.log.last(); e.Outcome != outcome {
+			t.Errorf("%.20q is in the audit log as %s, want %s", user, e.Outcome, outcome)
+		}
+		if may, err := g.MayBeVouchedFor(t.Context(), "retail", user); err != nil || may != want {
+			t.Errorf("%.20q may be vouched for: %v, %v; want %v", user, may, err, want)
+		}
 	}
 	g.expect("in service", g.code("T3", 0), verifier.Accepted)
 }
@@ -234,26 +257,72 @@ func TestATokenStartedMeanwhileEndsVouching(t *testing.T) {
 	}
 }
 
-// Guesses at the PINs of many people are counted in the realm, as guesses at
-// codes are; mistyped passwords of a directory aren't.
-func TestTheRealmsAlarmAtWrongPINs(t *testing.T) {
-	for kind, want := range map[string]bool{"pin": true, "ldap": false} {
-		g := newGate(t)
-		g.setLockout(verifier.Lockout{Consecutive: 10, RealmAlarm: 10})
-		for n := range 10 {
-			user, serial := string(rune('a'+n))+"-user", "T"+string(rune('a'+n))
-			g.newToken(user, serial)
-			g.setPIN(user, goodPIN)
-			g.verify(user, "0", wrongFactors[kind])
-		}
-		alarms := 0
-		for _, e := range g.log.entries {
-			if e.Event == "realm.alarm" {
-				alarms++
+// Guesses at the first factors of many people are counted in the realm, as guesses
+// at codes are: once each, at the step at which they were wrong.
+func TestTheRealmsAlarmAtWrongFirstFactors(t *testing.T) {
+	for kind, wrong := range wrongFactors {
+		for _, noted := range []bool{false, true} {
+			g := newGate(t)
+			g.setLockout(verifier.Lockout{Consecutive: 10, RealmAlarm: 10})
+			for n := range 10 {
+				if n == 9 && g.alarms() != 0 {
+					t.Errorf("%s, noted %t: an alarm before the tenth", kind, noted)
+				}
+				user := string(rune('a'+n)) + "-user"
+				g.newToken(user, "T"+string(rune('a'+n)))
+				g.setPIN(user, goodPIN)
+				a := verifier.Attempt{Realm: "retail", User: user, FirstFactor: wrong, Match: verifier.Typed("0")}
+				if noted {
+					g.must(g.NoteFirstFactor(t.Context(), a))
+					a.FactorNoted = true
+				}
+				g.must1(g.Verify(t.Context(), a))
+			}
+			if n := g.alarms(); n != 1 {
+				t.Errorf("%s, noted %t: %d alarms", kind, noted, n)
 			}
 		}
-		if (alarms == 1) != want {
-			t.Errorf("%s: %d alarms", kind, alarms)
+	}
+}
+
+// Whoever guesses passwords and never goes on to the code is seen; nobody can tell
+// by the work how the guess was, and it is counted against nobody.
+func TestNotedFirstFactors(t *testing.T) {
+	g := newPINGate(t)
+	commits := &countingStore{Records: g.Records}
+	g.Records = commits
+	before := g.account("hanako")
+	for _, test := range []struct {
+		user, want string
+		factor     verifier.FirstFactor
+	}{
+		{"hanako", "right", g.checkPIN("hanako", goodPIN)},
+		{"hanako", "wrong", g.checkPIN("hanako", "000000")},
+		{"hanako", "unset", verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorUnset}},
+		{"hanako", "right", verifier.FirstFactor{Kind: verifier.FactorLDAP, Verdict: verifier.FactorRight}},
+		{"hanako", "wrong", wrongFactors["ldap"]},
+		{"nobody", "wrong", wrongFactors["radius"]},
+	} {
+		commits.writes = 0
+		entries := len(g.log.entries)
+		g.must(g.NoteFirstFactor(t.Context(), verifier.Attempt{
+			Realm: "retail", User: test.user, FirstFactor: test.factor, Door: "radius", Client: "vpn", From: "10.0.0.7",
+		}))
+		e := g.log.last()
+		if commits.writes != 1 || len(g.log.entries) != entries+1 || e.Event != "first_factor" || e.Outcome != test.want ||
+			e.User != test.user || e.Client != "vpn" || e.From != "10.0.0.7" || !strings.Contains(e.Detail, string(test.factor.Kind)) {
+			t.Errorf("%+v: %d written, %d logged: %+v", test, commits.writes, len(g.log.entries)-entries, e)
 		}
+	}
+	if after := g.account("hanako"); !cmp.Equal(after, before) {
+		t.Errorf("it changed the user:\n%s", cmp.Diff(before, after))
+	}
+	g.log.fail = errors.New("disk on fire")
+	if err := g.NoteFirstFactor(t.Context(), verifier.Attempt{Realm: "retail", User: "hanako"}); !errors.Is(err, verifier.ErrNoDecision) {
+		t.Errorf("not in the audit log: %v", err)
+	}
+	g.log.fail = nil
+	if err := g.NoteFirstFactor(t.Context(), verifier.Attempt{Realm: "nowhere", User: "hanako"}); !errors.Is(err, verifier.ErrNoDecision) {
+		t.Errorf("in no realm: %v", err)
 	}
 }

@@ -74,7 +74,7 @@ func (v *Verifier) pass(ctx context.Context, a Attempt, p passage) (Result, erro
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrNoDecision, err)
 	}
-	v.Metrics.tries.WithLabelValues(realm.ID, a.Door, string(d.Outcome)).Inc()
+	v.Metrics.tries.WithLabelValues(realm.ID, a.Door, string(d.recorded())).Inc()
 	if err := v.publish(ctx, realm, a, p, d, now); err != nil {
 		return Result{}, fmt.Errorf("%w: %w: %w", ErrNoDecision, ErrNotLogged, err)
 	}
@@ -96,19 +96,12 @@ func settle(try func() (decision, error)) (d decision, err error) {
 func (v *Verifier) publish(ctx context.Context, realm Realm, a Attempt, p passage, d decision, now time.Time) error {
 	ctx = context.WithoutCancel(ctx)
 	if d.alarm {
-		v.Metrics.alarms.WithLabelValues(realm.ID).Inc()
-		v.Log.Warn("many wrong codes in one realm: somebody may be guessing across accounts",
-			"realm", realm.ID, "wrong", realm.Lockout.RealmAlarm, "within_minutes", sprayMinutes)
-		err := v.Audit.Append(ctx, audit.Entry{
-			Time: now, Event: "realm.alarm", Realm: realm.ID,
-			Detail: fmt.Sprintf("%d wrong codes in the realm within %d minutes", realm.Lockout.RealmAlarm, sprayMinutes),
-		})
-		if err != nil {
+		if err := v.raiseAlarm(ctx, realm, now); err != nil {
 			return err
 		}
 	}
 	return v.Audit.Append(ctx, audit.Entry{
-		Time: now, Event: p.event, Outcome: string(d.Outcome), Realm: realm.ID, User: a.User,
+		Time: now, Event: p.event, Outcome: string(d.recorded()), Realm: realm.ID, User: a.User,
 		Serial: d.Serial, Door: a.Door, Client: a.Client, From: a.From, Receipt: d.Receipt.Number, Form: p.by.Form,
 		Detail: p.by.andWhy(d.reason),
 	})
@@ -127,7 +120,7 @@ func (v *Verifier) try(ctx context.Context, realm Realm, a Attempt, p passage, n
 		ticket = newPINTicket()
 	}
 	err = v.Records.Update(ctx, func(tx store.Txn) (err error) {
-		d, err = (&deciding{tx: tx, realm: realm, attempt: a, passage: p, seen: seen, now: now, ticket: ticket}).decide()
+		d, err = (&deciding{tx: tx, realm: realm, attempt: a, passage: p, seen: seen, now: now, ticket: ticket, realms: v.Realms}).decide()
 		if err == nil && d.Outcome == Accepted {
 			d.Groups, err = groupsOf(tx, a.Realm, a.User)
 		}

@@ -215,6 +215,20 @@ func TestSameWorkWhoeverIsAsked(t *testing.T) {
 	}
 }
 
+// Who wrote a realm that the client doesn't have is told so in the audit log, and
+// whoever has an @ in the name isn't.
+func TestAnotherRealmInTheName(t *testing.T) {
+	g := newGate(t)
+	for user, hint := range map[string]bool{
+		"taro@STAFF": true, `Staff\taro`: true, "taro@example.com": false, "staff": false, "taro@retail": false,
+	} {
+		g.expect(user, "123456", verifier.NoUser)
+		if detail := g.log.last().Detail; strings.Contains(detail, "the name has realm staff in it") != hint {
+			t.Errorf("%s: %s", user, detail)
+		}
+	}
+}
+
 func TestTwoTokensOfOneUser(t *testing.T) {
 	g := newGate(t)
 	g.newToken("hanako", "T1")

@@ -126,6 +126,7 @@ func (t *Token) move(s step, to TokenState, now time.Time) error {
 	if to == t.State {
 		return nil
 	}
+	t.Served = t.Served || to == InService || t.State == InService || t.Before == InService
 	t.Before = ""
 	if to == TokenSuspended {
 		t.Before = t.State

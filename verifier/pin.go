@@ -2,6 +2,7 @@ package verifier
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
@@ -45,23 +46,27 @@ func isRun(digits string, by int) bool {
 // CheckPIN compares pin with the user's, and writes nothing: a wrong one is
 // counted when Verify is told of it. A user who doesn't exist, or whose PIN is
 // locked, has FactorWrong; the work is the same for everybody. The error is
-// always an ErrNoDecision.
-func (v *Verifier) CheckPIN(ctx context.Context, realm, user, pin string) (FactorVerdict, error) {
+// always an ErrNoDecision. A right one has a mark, by which Verify sees whether it
+// is the user's still.
+func (v *Verifier) CheckPIN(ctx context.Context, realm, user, pin string) (FirstFactor, error) {
+	wrong := FirstFactor{Kind: FactorPIN, Verdict: FactorWrong}
 	r, ok := v.Realms[realm]
 	if !ok {
-		return FactorWrong, fmt.Errorf("%w: no realm %q", ErrNoDecision, realm)
+		return wrong, fmt.Errorf("%w: no realm %q", ErrNoDecision, realm)
 	}
-	verdict, err := v.checkPIN(ctx, r, user, pin)
-	if err != nil {
-		return FactorWrong, fmt.Errorf("%w: %w", ErrNoDecision, err)
+	p, verdict, err := v.checkPIN(ctx, r, user, pin)
+	switch {
+	case err != nil:
+		return wrong, fmt.Errorf("%w: %w", ErrNoDecision, err)
+	case verdict == FactorRight:
+		return FirstFactor{Kind: FactorPIN, Verdict: FactorRight, PIN: p.record.mark()}, nil
 	}
-	return verdict, nil
+	return FirstFactor{Kind: FactorPIN, Verdict: verdict}, nil
 }
 
-func (v *Verifier) checkPIN(ctx context.Context, realm Realm, user, typed string) (FactorVerdict, error) {
-	var p userPIN
+func (v *Verifier) checkPIN(ctx context.Context, realm Realm, user, typed string) (p userPIN, verdict FactorVerdict, err error) {
 	exists := false
-	err := v.Records.View(ctx, func(r store.Reader) error {
+	err = v.Records.View(ctx, func(r store.Reader) error {
 		if CheckUserName(user) != nil {
 			return nil //nolint:nilerr // nobody can have this name: a user who doesn't exist
 		}
@@ -74,13 +79,13 @@ func (v *Verifier) checkPIN(ctx context.Context, realm Realm, user, typed string
 		return err
 	})
 	if err != nil {
-		return FactorWrong, err
+		return p, FactorWrong, err
 	}
 	against, want := pinHash{Cost: newHashCost()}, make([]byte, pinHashBytes) // which no PIN has
 	if p.found {
 		against = p.record.Hash
 		if want, err = v.Seal.Open(pinKey(realm.ID, user), purposePIN, against.Sum); err != nil {
-			return FactorWrong, fmt.Errorf("PIN of %s@%s: %w", user, realm.ID, err)
+			return p, FactorWrong, fmt.Errorf("PIN of %s@%s: %w", user, realm.ID, err)
 		}
 	}
 	if typed = Normalise(typed); len(typed) > MaxPIN { // as wrong as none, and not worth the work
@@ -88,16 +93,25 @@ func (v *Verifier) checkPIN(ctx context.Context, realm Realm, user, typed string
 	}
 	sum, err := v.hashPIN(ctx, typed, against)
 	if err != nil {
-		return FactorWrong, err
+		return p, FactorWrong, err
 	}
 	right := subtle.ConstantTimeCompare(sum, want) == 1
 	switch {
 	case exists && !p.found:
-		return FactorUnset, nil
-	case !exists, !right, p.state.Row.locked():
-		return FactorWrong, nil
+		return p, FactorUnset, nil
+	case !exists, !right, p.state.lockedAt() != 0:
+		return p, FactorWrong, nil
 	}
-	return FactorRight, nil
+	return p, FactorRight, nil
+}
+
+// PINMark tells one PIN of a user from another, and nothing of either. It is a
+// digest of the salt.
+type PINMark [8]byte
+
+func (p pinRecord) mark() PINMark {
+	sum := sha256.Sum256(p.Hash.Salt)
+	return PINMark(sum[:len(PINMark{})])
 }
 
 // PINInfo is what is known of a user's PIN.
@@ -111,7 +125,7 @@ type PINInfo struct {
 // pinVersion is the layout of pinRecord, pinStateVersion that of pinState.
 const (
 	pinVersion      = 1
-	pinStateVersion = 1
+	pinStateVersion = 2
 )
 
 // pinRecord is a user's PIN.
@@ -129,6 +143,24 @@ type pinState struct {
 	// zero: none.
 	Ticket      [pinTicketDigest]byte
 	TicketUntil int64 // unix seconds: not at this time any more
+	// LongRun is of wrong PINs too, and what success does not reset. Whoever has
+	// somebody's token, and waits out every lock, would find the PIN in the end.
+	LongRun longRun
+}
+
+// pinStateV1 is the first layout, which older databases hold.
+type pinStateV1 struct {
+	Row         counter
+	Ticket      [pinTicketDigest]byte
+	TicketUntil int64
+}
+
+// lockedAt is since when the PIN is locked, in unix seconds; 0: it isn't.
+func (s pinState) lockedAt() int64 {
+	if s.LongRun.LockedAt != 0 {
+		return s.LongRun.LockedAt
+	}
+	return s.Row.LockedAt
 }
 
 // userPIN is all that is stored of a user's PIN.
@@ -170,8 +202,13 @@ func (s pinState) encode() []byte {
 	return b
 }
 
-// decodePINState is the inverse of encode.
+// decodePINState is the inverse of encode, and reads the first layout too.
 func decodePINState(b []byte) (s pinState, ok bool) {
+	if len(b) > 0 && b[0] == 1 {
+		var first pinStateV1
+		ok = decodeExactly(b[1:], &first)
+		return pinState{Row: first.Row, Ticket: first.Ticket, TicketUntil: first.TicketUntil}, ok
+	}
 	ok = len(b) > 0 && b[0] == pinStateVersion && decodeExactly(b[1:], &s)
 	return s, ok
 }
@@ -180,7 +217,10 @@ func decodePINState(b []byte) (s pinState, ok bool) {
 func (p userPIN) info(l Lockout) PINInfo {
 	info := PINInfo{Set: p.record.Set}
 	info.Failures, info.LockedAt = p.state.Row.shown()
-	if !info.LockedAt.IsZero() && l.UnlockAfter > 0 {
+	switch {
+	case p.state.LongRun.LockedAt != 0:
+		info.LockedAt = unixTime(p.state.LongRun.LockedAt)
+	case !info.LockedAt.IsZero() && l.UnlockAfter > 0:
 		info.OpensAt = info.LockedAt.Add(l.UnlockAfter)
 	}
 	return info
@@ -197,9 +237,9 @@ func forgetPIN(tx store.Txn, realm, name string) error {
 // unlockPIN opens the lock that wrong PINs have set, and begins their count anew.
 func unlockPIN(tx store.Txn, realm Realm, name string, now time.Time) error {
 	p, err := readPIN(tx, realm, name, now)
-	if err != nil || p.state.Row == (counter{}) {
+	if err != nil || p.state.Row == (counter{}) && p.state.LongRun == (longRun{}) {
 		return err
 	}
-	p.state.Row = counter{}
+	p.state.Row, p.state.LongRun = counter{}, longRun{}
 	return p.state.put(tx, realm.ID, name)
 }

@@ -36,9 +36,9 @@ func (g *gate) setPIN(user, pin string) {
 
 func (g *gate) checkPIN(user, pin string) verifier.FirstFactor {
 	g.t.Helper()
-	verdict, err := g.CheckPIN(g.t.Context(), "retail", user, pin)
+	f, err := g.CheckPIN(g.t.Context(), "retail", user, pin)
 	g.must(err)
-	return verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verdict}
+	return f
 }
 
 // verify is a try with a first factor.
@@ -100,7 +100,7 @@ func TestPINAndCode(t *testing.T) {
 
 func TestWrongPINsLockThePINAlone(t *testing.T) {
 	g := newPINGate(t)
-	g.setLockout(verifier.Lockout{Consecutive: 10, LongRun: 5})
+	g.setLockout(verifier.Lockout{Consecutive: 10, LongRun: 11})
 	lock := func() {
 		t.Helper()
 		for n := range 10 {
@@ -147,6 +147,50 @@ func TestWrongPINsLockThePINAlone(t *testing.T) {
 	g.logIn("hanako", goodPIN, g.code("T1", 0), verifier.WrongFirstFactor)
 	g.advance(time.Second)
 	again()
+}
+
+// Whoever has a token in the hand and waits out each lock finds no PIN: the long run
+// locks it, right ones between or not, and only a clerk opens that.
+func TestALongRunOfWrongPINs(t *testing.T) {
+	g := newPINGate(t)
+	g.setLockout(verifier.Lockout{Consecutive: 10, LongRun: 30, UnlockAfter: 30 * time.Minute})
+	for n := range 30 {
+		if n%9 == 8 {
+			g.logIn("hanako", goodPIN, g.code("T1", 0), verifier.Accepted)
+			g.advance(24 * time.Hour)
+		}
+		g.logIn("hanako", fmt.Sprintf("%04d", 5000+n), g.code("T1", 0), verifier.WrongFirstFactor)
+	}
+	g.logged("30 wrong PINs within 13 weeks: the PIN is locked now")
+	for range 20 {
+		g.logIn("hanako", goodPIN, g.code("T1", 0), verifier.WrongFirstFactor)
+		g.logged("the PIN is locked since")
+		if g.now.Year() == 2026 {
+			g.advance(7 * 24 * time.Hour)
+		}
+	}
+	a := g.account("hanako")
+	if a.PIN.LockedAt.IsZero() || !a.PIN.OpensAt.IsZero() || !a.Locked() || a.Tokens[0].Failures != 0 || !a.LockedAt.IsZero() {
+		t.Errorf("the PIN: %+v; the user since %v", a.PIN, a.LockedAt)
+	}
+	g.unlock("hanako")
+	g.logIn("hanako", "000000", g.code("T1", 0), verifier.WrongFirstFactor) // which is the first again
+	g.logIn("hanako", goodPIN, g.code("T1", 0), verifier.Accepted)
+}
+
+// A record of the first layout keeps its count.
+func TestAnOlderPINState(t *testing.T) {
+	g := newPINGate(t)
+	first := make([]byte, 1+2+8+32+8)
+	first[0], first[2] = 1, 9 // wrong ones in a row
+	g.must(g.Records.Update(t.Context(), func(tx store.Txn) error {
+		return tx.Put(store.Key("pinstate", "retail", "hanako"), first)
+	}))
+	if n := g.account("hanako").PIN.Failures; n != 9 {
+		t.Errorf("%d wrong PINs, want 9", n)
+	}
+	g.logIn("hanako", "000000", "0", verifier.WrongFirstFactor)
+	g.logged("10 of 10 in a row; the PIN is locked now")
 }
 
 func TestWhatEndsARowOfWrongPINs(t *testing.T) {
@@ -213,7 +257,13 @@ func TestWhatChangesBetweenPINAndCode(t *testing.T) {
 		t.Errorf("a PIN that was set meanwhile: %+v", r)
 	}
 	g.logged("set meanwhile")
-	g.logIn("hanako", goodPIN, g.code("T1", 0), verifier.Accepted) // not used up by either
+	stolen := g.checkPIN("hanako", goodPIN)
+	g.setPIN("hanako", "864209")
+	if r := g.verify("hanako", g.code("T1", 0), stolen); r.Outcome != verifier.WrongFirstFactor {
+		t.Errorf("a PIN that was replaced: %v", r.Outcome)
+	}
+	g.logged("another PIN was set meanwhile")
+	g.logIn("hanako", "864209", g.code("T1", 0), verifier.Accepted) // not used up by any of them
 }
 
 // A counted PIN is on disk before anybody hears of it, and one that can't be
@@ -277,17 +327,17 @@ func TestOneHashForEverybody(t *testing.T) {
 		{"hanako\x00", goodPIN, verifier.FactorWrong},
 		{strings.Repeat("x", 300), goodPIN, verifier.FactorWrong},
 	} {
-		verdict, err := g.CheckPIN(t.Context(), "retail", c.user, c.pin)
+		f, err := g.CheckPIN(t.Context(), "retail", c.user, c.pin)
 		tries++
-		if hashes := metric(t, reg, "otpgate_verifier_pin_hashes_total") - before; err != nil || verdict != c.want || hashes != float64(tries) {
-			t.Errorf("%.20q, %.20q: %v, %v, %v hashes after %d tries; want %v", c.user, c.pin, verdict, err, hashes, tries, c.want)
+		if hashes := metric(t, reg, "otpgate_verifier_pin_hashes_total") - before; err != nil || f.Verdict != c.want || hashes != float64(tries) {
+			t.Errorf("%.20q, %.20q: %v, %v, %v hashes after %d tries; want %v", c.user, c.pin, f.Verdict, err, hashes, tries, c.want)
 		}
 	}
 	if commits.writes != 0 || len(g.log.entries) != entries {
 		t.Errorf("%d records written, %d entries logged", commits.writes, len(g.log.entries)-entries)
 	}
-	if verdict, err := g.CheckPIN(t.Context(), "nowhere", "hanako", goodPIN); !errors.Is(err, verifier.ErrNoDecision) || verdict == verifier.FactorRight {
-		t.Errorf("in no realm: %v, %v", verdict, err)
+	if f, err := g.CheckPIN(t.Context(), "nowhere", "hanako", goodPIN); !errors.Is(err, verifier.ErrNoDecision) || f.Verdict != verifier.FactorWrong {
+		t.Errorf("in no realm: %+v, %v", f, err)
 	}
 }
 
@@ -387,7 +437,7 @@ func TestMovedAndDamagedPINs(t *testing.T) {
 			return store.Key("pin", "retail", "hanako"), bytes.Replace(b, []byte(`"memory_kib":19456`), []byte(`"memory_kib":4000000000`), 1)
 		},
 		"a short state": func([]byte) (string, []byte) { return store.Key("pinstate", "retail", "hanako"), []byte{1, 2} },
-		"a newer state": func([]byte) (string, []byte) { return store.Key("pinstate", "retail", "hanako"), []byte{2} },
+		"a newer state": func([]byte) (string, []byte) { return store.Key("pinstate", "retail", "hanako"), []byte{3} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newPINGate(t)
@@ -403,8 +453,8 @@ func TestMovedAndDamagedPINs(t *testing.T) {
 				return tx.Put(key, value)
 			}))
 			for _, pin := range []string{goodPIN, "864209"} {
-				if verdict, err := g.CheckPIN(t.Context(), "retail", "hanako", pin); !errors.Is(err, verifier.ErrNoDecision) || verdict != verifier.FactorWrong {
-					t.Errorf("verdict %v, %v", verdict, err)
+				if f, err := g.CheckPIN(t.Context(), "retail", "hanako", pin); !errors.Is(err, verifier.ErrNoDecision) || f.Verdict != verifier.FactorWrong {
+					t.Errorf("%+v, %v", f, err)
 				}
 			}
 			if name != "a short state" && name != "a newer state" && name != "no JSON" {

@@ -22,6 +22,9 @@ func newUnsetGate(t *testing.T) (*gate, verifier.PINTicket) {
 		t.Fatalf("a code without a PIN: %+v", r)
 	}
 	g.logged("a PIN is to be chosen")
+	if e := g.log.last(); e.Outcome != "pin_wanted" { // nobody is in yet
+		t.Errorf("in the audit log as %s", e.Outcome)
+	}
 	return g, r.PINTicket
 }
 

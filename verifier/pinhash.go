@@ -5,15 +5,16 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"golang.org/x/crypto/argon2"
 )
 
 const (
-	// maxHashes is how many PINs are hashed at once. Each takes cores and 19 MiB;
-	// more than a small machine has cores would only take the memory, and this
-	// many take 76 MiB, whatever is sent to us.
+	// maxHashes is how many PINs are hashed at once, or as many as there are cores,
+	// if that is fewer. Each takes a core and 19 MiB; this many take 76 MiB,
+	// whatever is sent to us.
 	maxHashes = 4
 	// pinHashBytes and pinSaltBytes are what both options that RFC 9106 §4
 	// recommends have.
@@ -53,7 +54,7 @@ type pinHash struct {
 
 var errPINHash = errors.New("damaged PIN record")
 
-// hashSlots lets maxHashes hashes be made at once. The zero value is ready.
+// hashSlots lets so many hashes be made at once. The zero value is ready.
 type hashSlots struct {
 	once sync.Once
 	free chan struct{} // holds a value for each hash that is being made
@@ -61,7 +62,7 @@ type hashSlots struct {
 
 // take waits for a slot, as long as ctx allows, and returns what gives it back.
 func (s *hashSlots) take(ctx context.Context) (release func(), err error) {
-	s.once.Do(func() { s.free = make(chan struct{}, maxHashes) })
+	s.once.Do(func() { s.free = make(chan struct{}, min(maxHashes, runtime.GOMAXPROCS(0))) })
 	select {
 	case s.free <- struct{}{}:
 		return func() { <-s.free }, nil

@@ -3,18 +3,19 @@ package verifier
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// However many PINs come at once, maxHashes are hashed at once; who waits, waits
+// However many PINs come at once, no more are hashed at once than there are cores; who waits, waits
 // no longer than the door does.
 func TestHashesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var slots hashSlots
 		var give []func()
-		for range maxHashes {
+		for range min(maxHashes, runtime.GOMAXPROCS(0)) {
 			release, err := slots.take(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -85,6 +85,7 @@ func (v *Verifier) ChoosePIN(ctx context.Context, a Attempt, ticket PINTicket, p
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrNoDecision, err)
 	}
+	v.Metrics.tries.WithLabelValues(realm.ID, a.Door, string(d.Outcome)).Inc()
 	if err := v.publish(ctx, realm, a, passage{event: string(stepChoosePIN)}, d, now); err != nil {
 		return Result{}, fmt.Errorf("%w: %w: %w", ErrNoDecision, ErrNotLogged, err)
 	}

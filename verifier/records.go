@@ -120,6 +120,9 @@ type Token struct {
 	NotAfter time.Time `json:"not_after,omitzero"`
 	Created  time.Time `json:"created"`
 	Changed  time.Time `json:"changed"` // when State was last set
+	// Served says that it is, or was, in service: its user has moved here. Records
+	// from before it was kept may lack it; they tell by their last accepted code.
+	Served bool `json:"served,omitempty"`
 }
 
 // stateAt is the token's state at now: expired, once its maker's time for it is

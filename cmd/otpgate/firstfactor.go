@@ -18,9 +18,6 @@ import (
 	"otpgate/radius/upstream"
 )
 
-// pinFactor is the value of a client's first_factor for a PIN of ours.
-const pinFactor = "pin"
-
 // firstFactors is where passwords are checked, by their names in gateway.yaml.
 type firstFactors struct {
 	byName      map[string]radius.FirstFactor
@@ -31,12 +28,12 @@ type firstFactors struct {
 // *usageError.
 func newFirstFactors(cfg *config.Config, reg prometheus.Registerer, log *slog.Logger) (firstFactors, error) {
 	f := firstFactors{
-		byName:      map[string]radius.FirstFactor{pinFactor: {PIN: true}},
+		byName:      map[string]radius.FirstFactor{config.NoFactor: {}, config.PINFactor: {PIN: true}},
 		directories: map[string]*directory.Directory{},
 	}
 	ofDirectories, ofUpstreams := directory.NewMetrics(reg), upstream.NewMetrics(reg)
 	for _, entry := range cfg.Radius.FirstFactors {
-		made := radius.FirstFactor{}
+		made := radius.FirstFactor{Name: entry.Name}
 		var err error
 		switch {
 		case entry.LDAP != nil:

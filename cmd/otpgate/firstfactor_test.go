@@ -409,13 +409,17 @@ func TestMigrating(t *testing.T) {
 	s := factorSite(t, fmt.Sprintf(migratingSite, address, ", require_message_authenticator: false"))
 	s.serve(t)
 	key := employee(t, s.client(), "taro")
+	s.visitor(t, "127.0.0.2", "jiro").wants([2]string{"755224", "Reject"}) // nobody has said that he moves
+	if out, err := s.otpgate("user", "add", "jiro@staff"); err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
 	s.visitor(t, "127.0.0.2", "jiro").wants([2]string{"755224", "Accept"}, [2]string{"755225", "Reject"})
 	s.visitor(t, "127.0.0.2", "taro").wants(
 		[2]string{"755224", "Reject"},
 		[2]string{codeNow(key, 30, 0), "Accept"},
 	)
 	out, err := s.otpgate("audit", "tail", "--user", "jiro@staff")
-	if err != nil || strings.Count(out, "accepted") != 1 {
+	if err != nil || strings.Count(out, "vouched") != 1 || strings.Contains(out, "accepted") || !strings.Contains(out, "(old (radius))") {
 		t.Errorf("%v; want the log-in by the old server's word in the audit log:\n%s", err, out)
 	}
 }
@@ -427,6 +431,9 @@ func TestUpstreamWithoutMessageAuthenticator(t *testing.T) {
 	startOldServer(t, address)
 	s := factorSite(t, fmt.Sprintf(migratingSite, address, ", timeout: 0.5s"))
 	s.serve(t)
+	if out, err := s.otpgate("user", "add", "jiro@staff"); err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
 	s.visitor(t, "127.0.0.2", "jiro").wants([2]string{"755224", "none"})
 	if log := s.logged(t); !strings.Contains(log, "require_message_authenticator: false in its entry under radius.first_factors") {
 		t.Errorf("the log doesn't say what to do:\n%s", log)

@@ -93,13 +93,14 @@ func (g *gateway) open(ctx context.Context) (err error) {
 // under way is finished within grace, the data is closed.
 func (g *gateway) run(ctx context.Context) error {
 	parts, stop := errgroup.WithContext(ctx)
-	public := httpServer(g.public)
+	strict := g.cfg.Listen.TLS != nil
+	public := httpServer(hardened(g.public, strict))
 	public.TLSConfig = g.data.tls
 	forPublic, forInside := connectionLimits()
 	if g.sockets.mtls != nil {
 		forPortals := forPublic / mtlsShare
 		forPublic -= forPortals
-		portals := httpServer(g.mtls)
+		portals := httpServer(hardened(g.mtls, strict))
 		portals.TLSConfig = mutualTLS(g.data.tls)
 		parts.Go(func() error { return g.serveHTTP(stop, "https_mtls", portals, g.sockets.mtls, forPortals) })
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -39,17 +38,14 @@ func TestGearPages(t *testing.T) {
 
 // The reasons that the index explains are those that the gateway gives.
 func TestGearReasons(t *testing.T) {
-	source, err := os.ReadFile("../../radius/reason.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := read(t, "../../radius/reason.go") + read(t, "../../radius/refusal.go")
 	_, table, _ := strings.Cut(read(t, "../../docs/gear/README.md"), "## When nobody passes")
 	explained := regexp.MustCompile("`([a-z]+_[a-z_]+)`").FindAllStringSubmatch(table, -1)
 	if len(explained) < 4 {
 		t.Errorf("only %q", explained)
 	}
 	for _, e := range explained {
-		if !strings.Contains(string(source), `"`+e[1]+`"`) {
+		if !strings.Contains(source, `"`+e[1]+`"`) {
 			t.Errorf("the gateway never gives the reason %s", e[1])
 		}
 	}

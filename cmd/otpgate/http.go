@@ -25,6 +25,12 @@ const (
 	// maxInside bounds the connections of each server that only machines and
 	// operators of our own talk to.
 	maxInside = 64
+	// maxStreams bounds what one HTTP/2 connection has under way: as many as
+	// RFC 9113 §6.5.2 recommends, for a portal that sends all its log-ins over one.
+	maxStreams = 100
+	// stalled is how long a peer may take nothing of an answer over HTTP/2, of
+	// which one connection carries many.
+	stalled = 15 * time.Second
 	// noticeInterval is the pause between two log lines of a kind that peers
 	// can cause.
 	noticeInterval = 10 * time.Second
@@ -65,6 +71,7 @@ func httpServer(h http.Handler) *http.Server {
 		WriteTimeout:      15 * time.Second,
 		IdleTimeout:       15 * time.Second, // a person at the code page types longer than any that is sensible
 		MaxHeaderBytes:    16 << 10,         // the longest: a URL with a request_uri and a jar of transaction cookies
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: stalled},
 	}
 }
 

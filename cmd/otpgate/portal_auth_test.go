@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -171,11 +170,13 @@ func (s site) overMTLS(t *testing.T, address string) int {
 // clientTLS trusts the certificate that the gateway has made for itself.
 func (s site) clientTLS(t *testing.T) *tls.Config {
 	t.Helper()
-	cert, err := os.ReadFile(filepath.Join(s.dir, "data", "tls.crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	return trusting(t, filepath.Join(s.dir, "data", "tls.crt"))
+}
+
+// trusting trusts the certificates in a file, and no others.
+func trusting(t *testing.T, file string) *tls.Config {
+	t.Helper()
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(cert)
+	roots.AppendCertsFromPEM([]byte(read(t, file)))
 	return &tls.Config{RootCAs: roots}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -38,7 +39,7 @@ func (c radiusClientsCmd) Run(ctx context.Context, term terminal) error {
 }
 
 func printSeen(term terminal, seen admin.RadiusSeen) error {
-	t := newTable(term.out, zoned("CLIENT\tLAST SEEN (%s)\tFROM\tREQUESTS\tACCEPTED\tREJECTED\tDROPPED\tUNSIGNED\tMETHODS"))
+	t := newTable(term.out, zoned("CLIENT\tLAST SEEN (%s)\tFROM\tREQUESTS\tACCEPTED\tREJECTED\tCHALLENGED\tDROPPED\tUNSIGNED\tMETHODS"))
 	for _, c := range seen.Clients {
 		from := ""
 		if c.From.IsValid() {
@@ -48,8 +49,8 @@ func printSeen(term terminal, seen admin.RadiusSeen) error {
 		for _, n := range c.Dropped {
 			dropped += n
 		}
-		if err := t.row("%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s", c.Name, when(c.Last), orDash(from),
-			c.Requests, c.Accepts, c.Rejects, dropped, c.Unsigned, orDash(byCount(c.Methods))); err != nil {
+		if err := t.row("%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s", c.Name, when(c.Last), orDash(from),
+			c.Requests, c.Accepts, c.Rejects, c.Challenges, dropped, c.Unsigned, orDash(byCount(c.Methods))); err != nil {
 			return err
 		}
 	}
@@ -66,6 +67,13 @@ func printSeen(term terminal, seen admin.RadiusSeen) error {
 	}
 	for _, u := range seen.Unknown {
 		fmt.Fprintf(term.out, "no client has the address %s: %s, the last at %s\n", u.Address, count(u.Packets, "packet"), when(u.Last))
+	}
+	for _, r := range seen.Refused {
+		from := "an unknown address"
+		if r.From.IsValid() {
+			from = r.From.String()
+		}
+		fmt.Fprintf(term.out, "TLS connections refused, %s: %d, the last from %s at %s\n", r.Reason, r.Connections, from, when(r.Last))
 	}
 	_, err := fmt.Fprintf(term.out, "since %s; unsigned: without Message-Authenticator\n", when(seen.Since))
 	return err
@@ -86,12 +94,15 @@ type seenRadius struct{ server *radius.Server }
 
 func (s seenRadius) Seen() admin.RadiusSeen {
 	seen := s.server.Seen()
-	out := admin.RadiusSeen{Since: seen.Since, Clients: []admin.RadiusClient{}, Unknown: []admin.RadiusUnknown{}}
+	out := admin.RadiusSeen{Since: seen.Since, Clients: []admin.RadiusClient{}, Unknown: []admin.RadiusUnknown{}, Refused: []admin.RadiusRefused{}}
 	for _, c := range seen.Clients {
 		out.Clients = append(out.Clients, admin.RadiusClient(c))
 	}
 	for _, u := range seen.Unknown {
 		out.Unknown = append(out.Unknown, admin.RadiusUnknown(u))
+	}
+	for _, r := range seen.Refused {
+		out.Refused = append(out.Refused, admin.RadiusRefused(r))
 	}
 	return out
 }
@@ -106,6 +117,14 @@ func (l accountLog) Account(ctx context.Context, a radius.Account) error {
 	}
 	if a.Seconds > 0 {
 		details = append(details, fmt.Sprintf("%d s long", a.Seconds))
+	}
+	for _, address := range []netip.Addr{a.Address, a.Address6} {
+		if address.IsValid() {
+			details = append(details, "address "+address.String())
+		}
+	}
+	if a.Received > 0 || a.Sent > 0 {
+		details = append(details, fmt.Sprintf("%d octets from the person, %d to them", a.Received, a.Sent))
 	}
 	if a.Delay > 0 {
 		details = append(details, fmt.Sprintf("told %d s late", a.Delay))

@@ -42,6 +42,29 @@ func TestRadiusPage(t *testing.T) {
 	}
 }
 
+// The radsecproxy of the distribution takes the example of its configuration.
+func TestRadsecproxyExample(t *testing.T) {
+	program := needPeer(t, "radsecproxy", "radsecproxy")
+	example := regexp.MustCompile("(?ms)^```\n(listenUDP .*?)^```$").FindStringSubmatch(read(t, "../../docs/radius.md"))
+	if example == nil {
+		t.Fatal("there is no example")
+	}
+	cert, key, err := selfSigned(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{"otpgate-ca.crt": string(cert), "proxy.crt": string(cert), "proxy.key": string(key)} {
+		write(t, filepath.Join(dir, name), text)
+	}
+	// The machine of the test need not know the name that the example has.
+	text := strings.Replace(strings.ReplaceAll(example[1], "/etc/radsecproxy", dir), "type tls\n", "type tls\n    host 127.0.0.1\n", 1)
+	write(t, filepath.Join(dir, "radsecproxy.conf"), text)
+	if out, err := exec.Command(program, "-p", "-c", filepath.Join(dir, "radsecproxy.conf")).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s\n%s", err, out, text)
+	}
+}
+
 // A filter that only the directory's code can judge is found by config check too,
 // and by serve.
 func TestConfigCheckMakesTheFactors(t *testing.T) {

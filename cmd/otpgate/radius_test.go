@@ -78,8 +78,8 @@ func TestRadiusClients(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, want := range []string{
-		`(?m)^CLIENT +LAST SEEN \(.*\) +FROM +REQUESTS +ACCEPTED +REJECTED +DROPPED +UNSIGNED +METHODS$`,
-		`(?m)^vpn +20.* 127\.0\.0\.1 +5 +2 +1 +2 +1 +PAP 3$`,
+		`(?m)^CLIENT +LAST SEEN \(.*\) +FROM +REQUESTS +ACCEPTED +REJECTED +CHALLENGED +DROPPED +UNSIGNED +METHODS$`,
+		`(?m)^vpn +20.* 127\.0\.0\.1 +5 +2 +1 +0 +2 +1 +PAP 3$`,
 		`(?m)^dropped at vpn: accounting_off 1, message_authenticator_missing 1$`,
 		`(?m)^no client has the address 127\.0\.0\.9: 1 packet, the last at 20`,
 	} {

@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -183,6 +185,26 @@ func TestRadsecproxyWithAnotherCertificate(t *testing.T) {
 	for _, said := range []string{"TLS connection refused", "evil.example", "sha256"} {
 		if log := s.logged(t); !strings.Contains(log, said) {
 			t.Errorf("the log doesn't say %q:\n%s", said, log)
+		}
+	}
+	out, err := s.otpgate("radius", "clients")
+	if want := regexp.MustCompile(`(?m)^TLS connections refused, certificate_unknown: \d+, the last from 127\.0\.0\.1 at 20`); err != nil || !want.MatchString(out) {
+		t.Errorf("%v; no %s in\n%s", err, want, out)
+	}
+	if log := s.logged(t); !strings.Contains(log, "network gear (RADIUS, TLS)") {
+		t.Errorf("the start doesn't name the listener:\n%s", log)
+	}
+}
+
+// An address for all of the machine's is said to be one, at the start.
+func TestWildcardAddress(t *testing.T) {
+	const warning = "radius.udp has a wildcard address"
+	for address, want := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true, ":0": true} {
+		s := newSite(t, "", "")
+		s.edit(t, strconv.Quote(s.radius), strconv.Quote(address))
+		s.serve(t)
+		if log := s.logged(t); strings.Contains(log, warning) != want {
+			t.Errorf("%s: warned %v, want %v:\n%s", address, !want, want, log)
 		}
 	}
 }

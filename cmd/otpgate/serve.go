@@ -76,6 +76,9 @@ func (g *gateway) addresses() []address {
 	for _, conn := range g.sockets.udp {
 		list = append(list, address{"network gear (RADIUS, UDP)", conn.LocalAddr().String()})
 	}
+	for _, l := range g.sockets.radsec {
+		list = append(list, address{"network gear (RADIUS, TLS)", l.Addr().String()})
+	}
 	return list
 }
 

@@ -41,9 +41,11 @@ func (c userPINCmd) Run(ctx context.Context, term terminal) error {
 	return stepUser(ctx, term, c.daemonFlags, c.User, "set_pin", said)
 }
 
-// printPIN says since when a user has a PIN, and whether it is locked.
+// printPIN says since when a user has a PIN, and whether it is locked; or how one
+// comes to be.
 func printPIN(term terminal, a admin.Account) {
 	if a.PIN == nil {
+		fmt.Fprintln(term.out, "no PIN: where a RADIUS client has first_factor pin, it is chosen at the first log-in, after the code")
 		return
 	}
 	fmt.Fprintf(term.out, "PIN set %s, %d wrong in a row\n", when(a.PIN.Set), a.PIN.Failures)

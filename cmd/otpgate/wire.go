@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -46,12 +47,12 @@ func (g *gateway) wire(ctx context.Context) error {
 
 // wireOIDC makes the OIDC door and the pages that it leads to.
 func (g *gateway) wireOIDC(ctx context.Context) error {
-	customer := &pages.Pages{Gate: g.gate, Realms: pageRealms(g.cfg), Logger: g.log, Now: time.Now}
+	customer := &pages.Pages{Gate: g.gate, Realms: pageRealms(g.cfg), Portals: pagePortals(g.cfg), Logger: g.log, Now: time.Now}
 	provider, err := oidc.New(ctx, oidc.Config{
 		Issuer: g.cfg.OIDC.Issuer, MTLSURL: g.mtlsURL(), AddressRate: g.cfg.OIDC.AddressRate,
 		Clients: oidcClients(g.cfg), Locales: []language.Tag{language.Japanese, language.English},
 		Passing: memory.New(time.Now, len(g.cfg.OIDC.Clients)*oidc.ClientBytes), Records: g.data.db, Seal: g.data.seal,
-		CodePage: func(id string) string { return "/otp/" + id },
+		CodePage: pages.Address,
 		NoRequest: func(w http.ResponseWriter, r *http.Request, status int) {
 			kind := pages.Gone
 			if status == http.StatusServiceUnavailable {
@@ -94,7 +95,11 @@ func (g *gateway) wireRadius(gate *verifier.Verifier) (err error) {
 	if g.factors, err = newFirstFactors(g.cfg, g.metrics, g.log); err != nil {
 		return err
 	}
-	clients, err := radius.NewClients(radiusClients(g.cfg, g.factors.byName))
+	list, err := radiusClients(g.cfg, g.factors.byName)
+	if err != nil {
+		return err
+	}
+	clients, err := radius.NewClients(list)
 	if err != nil {
 		return &usageError{err.Error(), ""}
 	}
@@ -112,6 +117,11 @@ func (g *gateway) wireRadius(gate *verifier.Verifier) (err error) {
 		Log: g.log, Metrics: radius.NewMetrics(g.metrics), Now: time.Now, AccountLog: accountLog{g.data.audit},
 	}
 	g.operator.Radius = seenRadius{g.radius}
+	for _, conn := range g.sockets.udp {
+		if at, ok := conn.LocalAddr().(*net.UDPAddr); ok && at.IP.IsUnspecified() {
+			g.log.Warn("radius.udp has a wildcard address: on a machine with several, an answer may leave from another address than was asked, and gear drops it; put a line for each address there", "address", at.String())
+		}
+	}
 	return nil
 }
 
@@ -228,10 +238,31 @@ func pageRealms(cfg *config.Config) map[string]pages.Realm {
 	for _, r := range cfg.Realms {
 		realms[r.ID] = pages.Realm{
 			Name:   map[string]string{"ja": r.Name.JA, "en": r.Name.EN},
-			Accent: r.Theme.Accent, Digits: r.OTP.Digits,
+			Accent: r.Theme.Accent, Digits: r.OTP.Digits, Details: pageDetails(r.Transactions),
 		}
 	}
 	return realms
+}
+
+func pagePortals(cfg *config.Config) map[string]pages.Portal {
+	portals := map[string]pages.Portal{}
+	for _, c := range cfg.OIDC.Clients {
+		portals[c.ID] = pages.Portal{Realm: c.Realm, Home: c.ClientURI}
+	}
+	return portals
+}
+
+func pageDetails(transactions []config.Transaction) map[string]pages.DetailType {
+	text := func(n config.Name) map[string]string { return map[string]string{"ja": n.JA, "en": n.EN} }
+	types := map[string]pages.DetailType{}
+	for _, t := range transactions {
+		shown := pages.DetailType{Title: text(t.Title)}
+		for _, f := range t.Fields {
+			shown.Fields = append(shown.Fields, pages.DetailField{Name: f.Name, Kind: pages.DetailKind(f.Kind), Label: text(f.Label)})
+		}
+		types[t.Type] = shown
+	}
+	return types
 }
 
 // lowerNames is the value of user_names for lower case.
@@ -245,19 +276,32 @@ func radiusRealms(cfg *config.Config) map[string]radius.Realm {
 	return realms
 }
 
-func radiusClients(cfg *config.Config, factors map[string]radius.FirstFactor) []radius.Client {
-	modes := map[string]radius.Mode{"otp": radius.ModeOTP, "password+otp": radius.ModePasswordOTP, "challenge": radius.ModeChallenge}
+// radiusClients makes the clients that gateway.yaml names. The error is a
+// *usageError: a mode or a first factor that isn't there must not become the one
+// that asks for the least.
+func radiusClients(cfg *config.Config, factors map[string]radius.FirstFactor) ([]radius.Client, error) {
+	modes := map[string]radius.Mode{
+		config.ModeOTP: radius.ModeOTP, config.ModePasswordOTP: radius.ModePasswordOTP, config.ModeChallenge: radius.ModeChallenge,
+	}
 	var clients []radius.Client
 	for _, c := range cfg.Radius.Clients {
+		mode, ok := modes[c.Mode]
+		if !ok {
+			return nil, &usageError{fmt.Sprintf("radius.clients, %s: there is no mode %q", c.Name, c.Mode), ""}
+		}
+		factor, ok := factors[c.FirstFactor]
+		if !ok {
+			return nil, &usageError{fmt.Sprintf("radius.clients, %s: there is no first factor %q", c.Name, c.FirstFactor), ""}
+		}
 		clients = append(clients, radius.Client{
 			Name: c.Name, Prefix: c.Address, Secret: c.Secret.Bytes(), Realm: c.Realm, OtherRealms: c.Realms,
 			Latin1: c.Charset == "latin-1", Reply: c.Reply,
-			Mode: modes[c.Mode], CodeFirst: c.CodePosition == "first", FirstFactor: factors[c.FirstFactor],
+			Mode: mode, CodeFirst: c.CodePosition == "first", FirstFactor: factor,
 			RequireMessageAuthenticator: c.RequireMessageAuthenticator, Rate: c.Rate, Accounting: c.Accounting,
 			Certificate: radiusCertificate(c.Certificate),
 		})
 	}
-	return clients
+	return clients, nil
 }
 
 func radiusCertificate(c *config.ClientCertificate) *radius.Certificate {
@@ -268,6 +312,10 @@ func radiusCertificate(c *config.ClientCertificate) *radius.Certificate {
 }
 
 func oidcClients(cfg *config.Config) []oidc.Client {
+	details := map[string][]oidc.DetailType{}
+	for _, r := range cfg.Realms {
+		details[r.ID] = oidcDetails(r.Transactions)
+	}
 	var clients []oidc.Client
 	for _, c := range cfg.OIDC.Clients {
 		client := oidc.Client{
@@ -277,7 +325,11 @@ func oidcClients(cfg *config.Config) []oidc.Client {
 			Keys:        oidc.KeySource{Set: c.JWKS, URI: c.JWKSURI, CAs: c.JWKSCAs},
 			Certificate: oidcCertificate(c.Certificate),
 			IDTokenAlg:  jose.SignatureAlgorithm(c.IDTokenAlg), SenderConstraint: oidc.SenderConstraint(c.SenderConstraint),
+			RequestObject: oidc.ObjectUse(c.RequestObject), HintIssuers: hintIssuers(c.HintIssuers), BareHint: c.BareLoginHint,
 			Rate: c.Rate,
+		}
+		if client.Profile != oidc.ProfileEntraEAM { // which asks for log-ins alone
+			client.Details = details[c.Realm]
 		}
 		for _, s := range c.Secrets {
 			client.Secrets = append(client.Secrets, oidc.NewSecret(s.Secret.Bytes()))
@@ -285,6 +337,33 @@ func oidcClients(cfg *config.Config) []oidc.Client {
 		clients = append(clients, client)
 	}
 	return clients
+}
+
+func hintIssuers(issuers []config.OIDCHintIssuer) []oidc.HintIssuer {
+	var converted []oidc.HintIssuer
+	for _, i := range issuers {
+		converted = append(converted, oidc.HintIssuer{
+			Issuer: i.Issuer, Audience: i.Audience, Tenant: i.Tenant, Claim: i.CustomerClaim, ExpiredFor: i.ExpiredFor,
+			Keys: oidc.KeySource{Set: i.JWKS, URI: i.JWKSURI, CAs: i.JWKSCAs},
+		})
+	}
+	return converted
+}
+
+func oidcDetails(transactions []config.Transaction) []oidc.DetailType {
+	var types []oidc.DetailType
+	for _, t := range transactions {
+		asked := oidc.DetailType{Type: t.Type}
+		for _, f := range t.Fields {
+			field := oidc.DetailField{Name: f.Name, Kind: oidc.DetailKind(f.Kind), Required: f.Required}
+			if field.Kind == oidc.DetailText {
+				field.MaxLength = f.MaxLength
+			}
+			asked.Fields = append(asked.Fields, field)
+		}
+		types = append(types, asked)
+	}
+	return types
 }
 
 func oidcCertificate(c *config.OIDCCertificate) oidc.Certificate {

@@ -19,6 +19,7 @@ type RadiusSeen struct {
 	Since   time.Time       `json:"since"`
 	Clients []RadiusClient  `json:"clients"` // by name
 	Unknown []RadiusUnknown `json:"unknown"` // the latest addresses that no client has, newest first
+	Refused []RadiusRefused `json:"refused_tls"`
 }
 
 // RadiusClient is what came from one client.
@@ -44,6 +45,14 @@ type RadiusUnknown struct {
 	Address netip.Addr `json:"address"`
 	Packets int        `json:"packets"`
 	Last    time.Time  `json:"last_seen"`
+}
+
+// RadiusRefused is what TLS connections were refused for.
+type RadiusRefused struct {
+	Reason      string     `json:"reason"`
+	Connections int        `json:"connections"`
+	From        netip.Addr `json:"from,omitzero"` // of the last
+	Last        time.Time  `json:"last_seen"`
 }
 
 func (s *Server) radiusClients(_ *http.Request, out *json.Encoder) error {

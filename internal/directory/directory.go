@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -59,6 +60,7 @@ type Directory struct {
 	slots   chan struct{}
 
 	leftOut leftOut
+	unready atomic.Bool // it couldn't do what it was asked, and hasn't since
 }
 
 // New returns the directory of cfg. It asks no server; see Ping.
@@ -150,7 +152,11 @@ func (d *Directory) Ping(ctx context.Context) error {
 		})
 	}
 	all.Wait()
-	return errors.Join(faults...)
+	err := errors.Join(faults...)
+	if err != nil {
+		d.unready.Store(true)
+	}
+	return err
 }
 
 // Close closes the connections: the idle ones now, the others when their request

@@ -72,6 +72,9 @@ func (d *Directory) ask(ctx context.Context, do func(context.Context, *server) e
 		if err == nil {
 			s.rest(0, nil)
 			d.tell(ctx, failed, faults[len(faults)-len(failed):])
+			if d.unready.Swap(false) {
+				d.log(ctx, slog.LevelInfo, "A directory that wasn't ready answers again", slog.String("server", s.address))
+			}
 			return nil
 		}
 		if errors.Is(caller.Err(), context.Canceled) {
@@ -83,6 +86,7 @@ func (d *Directory) ask(ctx context.Context, do func(context.Context, *server) e
 			break
 		}
 	}
+	d.unready.Store(true)
 	return fmt.Errorf("directory %s: %w: %w", d.cfg.Name, ErrUnavailable, errors.Join(faults...))
 }
 

@@ -69,8 +69,12 @@ func (d *Directory) groupsAt(ctx context.Context, s *server, user string) ([]str
 		return entry.GetEqualFoldAttributeValues(attribute), nil
 	}
 	dn, err := d.dnOf(ctx, s, user)
-	if dn == "" {
+	if err != nil {
 		return nil, err
+	}
+	unknown := dn == ""
+	if unknown { // Without a search the answer would come sooner than for a person who exists.
+		dn, user = d.nobody(), rand.Text()
 	}
 	found, err := s.search(ctx, &ldap.SearchRequest{
 		BaseDN: d.cfg.Groups.Base, Scope: ldap.ScopeWholeSubtree, SizeLimit: maxFound,
@@ -79,6 +83,9 @@ func (d *Directory) groupsAt(ctx context.Context, s *server, user string) ([]str
 	})
 	if err != nil {
 		return nil, setup(err, d.cfg.Groups.Base)
+	}
+	if unknown {
+		return nil, nil
 	}
 	dns := make([]string, len(found))
 	for i, entry := range found {

@@ -13,18 +13,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
 	"otpgate/verifier"
 )
 
-// browserTime bounds one browser test. Chromium on a busy machine takes a few
-// seconds to start.
-const browserTime = 30 * time.Second
+// browserTime bounds one browser test, of which the longest takes hundreds of
+// pictures.
+const browserTime = 4 * time.Minute
 
 // browser is a real one, with scripts off, before a bench behind TLS whose
 // request leads to a portal at another origin.
@@ -55,6 +57,7 @@ func browse(t *testing.T) browser {
 	}))
 	t.Cleanup(bank.Close)
 	b.request.Portal = bank.URL
+	b.portals["portal"] = Portal{Realm: "retail", Home: bank.URL + "/"}
 
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
 		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.IgnoreCertErrors, chromedp.Flag("disable-quic", true),
@@ -114,7 +117,7 @@ func typeIn(text string) chromedp.Action[chromedp.Void] {
 func TestBrowserByKeyboardAlone(t *testing.T) {
 	br := browse(t)
 	b := br.bench
-	br.do(chromedp.Navigate(br.url + "/otp/r1?lang=ja"))
+	br.do(chromedp.Navigate(br.url + Address("r1", "portal") + "&lang=ja"))
 
 	br.submit(typeIn("２８７０８"), chromedp.KeyEvent(kb.Enter)) // too short
 	title, alert, field := see(br, chromedp.Title()), see(br, chromedp.Text(chromedp.CSS(".error-summary"))), see(br, chromedp.Text(chromedp.CSS("#code-error")))
@@ -143,16 +146,20 @@ func TestBrowserByKeyboardAlone(t *testing.T) {
 
 	for range 3 { // as many pages as there were
 		br.do(chromedp.NavigateBack())
-		if title = see(br, chromedp.Title()); title != "このページはご利用いただけません" {
+		if title = see(br, chromedp.Title()); !strings.HasPrefix(title, "このページはご利用いただけません") {
 			t.Errorf("the back button leads to %q", title)
 		}
+	}
+	br.submit(chromedp.Focus(chromedp.CSS("a.primary")), chromedp.KeyEvent(kb.Enter))
+	if title = see(br, chromedp.Title()); title != "portal" {
+		t.Errorf("and from there the link home to %q", title)
 	}
 }
 
 func TestBrowserLeavesALock(t *testing.T) {
 	br := browse(t)
 	br.bench.result = verifier.Result{Outcome: verifier.Wrong, Locked: true}
-	br.do(chromedp.Navigate(br.url + "/otp/r1?lang=en"))
+	br.do(chromedp.Navigate(br.url + Address("r1", "portal") + "&lang=en"))
 	br.submit(typeIn("111111"), chromedp.KeyEvent(kb.Enter))
 	if heading := see(br, chromedp.Text(chromedp.CSS("h1"))); heading != "Your one‑time password is locked" {
 		t.Errorf("after the last wrong code: %q", heading)
@@ -166,7 +173,7 @@ func TestBrowserLeavesALock(t *testing.T) {
 // pageStates are the pages that are looked at, each by how it comes about.
 func pageStates() map[string]func(b *bench) {
 	return map[string]func(b *bench){
-		"code":   func(*bench) {},
+		"code": func(*bench) {},
 		"pay": func(b *bench) {
 			b.request.Details = []Detail{
 				{Type: "payment", Values: map[string]string{
@@ -193,7 +200,7 @@ func (br browser) show(state, lang string) {
 	b.pending, b.stateErr, b.state, b.opens = nil, nil, verifier.ServiceInService, time.Time{}
 	pageStates()[state](b)
 	b.mu.Unlock()
-	br.do(chromedp.Navigate(br.url + "/otp/r1?lang=" + lang))
+	br.do(chromedp.Navigate(br.url + Address("r1", "portal") + "&lang=" + lang))
 	switch state {
 	case "error":
 		br.submit(typeIn("111111"), chromedp.KeyEvent(kb.Enter))
@@ -227,6 +234,116 @@ func TestBrowserNarrowAndLarge(t *testing.T) {
 	}
 }
 
+// A code page that is left open is replaced in time, without a script.
+func TestBrowserTimeIsOver(t *testing.T) {
+	br := browse(t)
+	b := br.bench
+	b.request.Expires = start.Add(time.Second)
+	br.do(chromedp.Navigate(br.url + Address("r1", "portal") + "&lang=en"))
+	b.mu.Lock()
+	b.pending = ErrNoRequest
+	b.mu.Unlock()
+	br.do(chromedp.WaitReady(chromedp.CSS("a.primary")))
+	if title := see(br, chromedp.Title()); title != "This page can no longer be used | Example Credit Union" {
+		t.Errorf("after its time the page is %q", title)
+	}
+	br.submit(chromedp.Click(chromedp.CSS("a.primary")))
+	if title := see(br, chromedp.Title()); title != "portal" {
+		t.Errorf("the way home leads to %q", title)
+	}
+}
+
+// After an error the customer goes on typing where he was: the field has the focus,
+// its name, and what is wrong with it; the title says so first, and an alert is read.
+// Told by what the browser tells a screen reader.
+func TestBrowserTellsScreenReaders(t *testing.T) {
+	br := browse(t)
+	br.show("short", "en")
+	br.do(chromedp.WaitReady(chromedp.CSS("#code:focus")))
+	if title := see(br, chromedp.Title()); !strings.HasPrefix(title, "Error: ") {
+		t.Errorf("title %q", title)
+	}
+	field := br.accessible("#code")
+	if field["role"] != "textbox" || field["name"] != "One-time password" || field["invalid"] != "true" || field["focused"] != "true" ||
+		!strings.HasPrefix(field["description"], "Error: Enter your one-time password as 6 digits.") {
+		t.Errorf("the field is told as %q", field)
+	}
+	if alert := br.accessible(".error-summary"); alert["role"] != "alert" || alert["name"] != "Please check what you entered" {
+		t.Errorf("the summary is told as %q", alert)
+	}
+	br.show("locked", "en")
+	if form := br.accessible("button.primary"); form["role"] != "button" || form["name"] != "Back to the Example Credit Union site" {
+		t.Errorf("the way back is told as %q", form)
+	}
+}
+
+// accessible is what the browser tells a screen reader of an element.
+func (br browser) accessible(selector string) map[string]string {
+	br.Helper()
+	told := make(map[string]string)
+	br.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		object, err := cdp.Call(ctx, t, runtime.Evaluate, runtime.EvaluateParams{Expression: fmt.Sprintf("document.querySelector(%q)", selector)})
+		if err != nil {
+			return err
+		}
+		tree, err := cdp.Call(ctx, t, accessibility.GetPartialAXTree, accessibility.GetPartialAXTreeParams{ObjectID: object.Result.ObjectID})
+		if err != nil {
+			return err
+		}
+		node := tree.Nodes[0]
+		for name, value := range map[string]*accessibility.Value{"role": node.Role, "name": node.Name, "description": node.Description} {
+			if value != nil {
+				told[name] = strings.Trim(string(value.Value), `"`)
+			}
+		}
+		for _, property := range node.Properties {
+			told[string(property.Name)] = strings.Trim(string(property.Value.Value), `"`)
+		}
+		return nil
+	}))
+	return told
+}
+
+// axe-core finds nothing on any page, in either scheme, on a phone and a desk. It
+// isn't in Debian: OTPGATE_AXE names npm's axe-core/axe.min.js.
+func TestBrowserAxe(t *testing.T) {
+	file := os.Getenv("OTPGATE_AXE")
+	if file == "" {
+		t.Skip("OTPGATE_AXE names no axe.min.js (npm install axe-core)")
+	}
+	axe, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	br := browse(t)
+	br.do(command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: false}))
+	const run = `axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}).then(r =>
+		r.violations.map(v => v.id + ": " + v.help + "\n" + v.nodes.map(n => n.html).join("\n")).join("\n"))`
+	for _, scheme := range []string{"light", "dark"} {
+		br.scheme(scheme, "none")
+		for _, width := range []int64{320, 1280} {
+			br.do(chromedp.EmulateViewport(width, 720))
+			for state := range pageStates() {
+				for _, lang := range []string{"ja", "en"} {
+					br.show(state, lang)
+					br.do(chromedp.Evaluate[chromedp.Void](string(axe)))
+					if found := see(br, chromedp.Evaluate[string](run, chromedp.EvalAwaitPromise)); found != "" {
+						t.Errorf("%s (%s, %s, %d px): %s", state, lang, scheme, width, found)
+					}
+				}
+			}
+		}
+	}
+}
+
+// scheme has the browser prefer light or dark, and force colours ("active") or not.
+func (br browser) scheme(scheme, forced string) {
+	br.Helper()
+	br.do(command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: scheme}, {Name: "forced-colors", Value: forced},
+	}}))
+}
+
 // TestBrowserScreenshots writes every page to the directory named by
 // OTPGATE_SCREENSHOTS, for people to look at.
 func TestBrowserScreenshots(t *testing.T) {
@@ -235,16 +352,16 @@ func TestBrowserScreenshots(t *testing.T) {
 		t.Skip("OTPGATE_SCREENSHOTS names no directory to write to")
 	}
 	br := browse(t)
-	for _, scheme := range []string{"light", "dark"} {
-		br.do(command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-		}))
+	for _, look := range []struct{ name, scheme, forced string }{
+		{"light", "light", "none"}, {"dark", "dark", "none"}, {"forced", "dark", "active"},
+	} {
+		br.scheme(look.scheme, look.forced)
 		for _, width := range []int64{320, 390, 768, 1280} {
 			br.do(chromedp.EmulateViewport(width, 720))
 			for state := range pageStates() {
 				for _, lang := range []string{"ja", "en"} {
 					br.show(state, lang)
-					name := filepath.Join(dir, fmt.Sprintf("%s-%s-%s-%d.png", state, lang, scheme, width))
+					name := filepath.Join(dir, fmt.Sprintf("%s-%s-%s-%d.png", state, lang, look.name, width))
 					if err := os.WriteFile(name, see(br, chromedp.FullScreenshot(100)), 0o644); err != nil {
 						t.Fatal(err)
 					}

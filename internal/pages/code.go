@@ -50,7 +50,16 @@ type visit struct {
 // path is the address of the visited page and, with "/cancel" behind it, of
 // its way out, in the language it is shown in.
 func (v visit) path(behind string) string {
-	return "/otp/" + url.PathEscape(v.ID) + behind + "?lang=" + v.lang
+	return pathOf(v.ID, behind, v.Client) + "&lang=" + v.lang
+}
+
+// Address is where the code page of request id of a client is.
+func Address(id, client string) string { return pathOf(id, "", client) }
+
+// pathOf names the client beside the request: when the request has ended, or this
+// isn't its browser, that is all there is to tell the way home by.
+func pathOf(id, behind, client string) string {
+	return "/otp/" + url.PathEscape(id) + behind + "?" + clientParam + "=" + url.QueryEscape(client)
 }
 
 // attempt is what the gate needs to know of the visit, whatever was typed.
@@ -116,34 +125,70 @@ func (p *Pages) submit(w http.ResponseWriter, r *http.Request) {
 	}
 	typed := r.PostForm.Get("code")
 	if missing := misshapen(typed, v.realm.Digits); missing != "" {
-		p.again(w, v, missing, 0) // no try: nothing is compared or counted
+		redirect(w, v, v.again(missing, 0)) // no try: nothing is compared or counted
 		return
 	}
+	key := keyOfPress(v.ID, verifier.Normalise(typed))
+	one, first := p.presses.enter(key, p.Now())
+	if !first {
+		p.repeat(w, r, v, one)
+		return
+	}
+	var came verdict
+	defer func() { p.presses.answer(key, one, came, p.Now()) }() // whatever becomes of it: others may be waiting
+	came = p.decide(w, r, v, typed)
+}
+
+// decide lets the gate decide one try and answers it. It returns what a second press
+// is to be told.
+func (p *Pages) decide(w http.ResponseWriter, r *http.Request, v visit, typed string) verdict {
 	attempt := v.attempt(r)
 	attempt.Match = verifier.Typed(typed)
 	result, err := p.Gate.Verify(r.Context(), attempt)
+	came := verdict{known: true, left: result.TriesLeft}
 	switch {
 	case err != nil:
 		p.fail(w, r, &v, fmt.Errorf("verify: %w", err))
+		return verdict{}
 	case result.Outcome == verifier.Accepted:
 		p.accept(w, r, v, result)
-	case result.Locked:
-		redirect(w, v, v.path("")) // where show finds the lock
-	case p.answered(w, r): // the first press was accepted while this one waited
+		return verdict{}
+	case result.Locked: // which show finds
+	case p.answered(w, r): // another press, of the right code, was faster
+		return verdict{}
 	case result.Outcome == verifier.NextCode:
-		p.again(w, v, slipNext, result.TriesLeft)
+		came.why = slipNext
 	default:
 		// One sentence for wrong, replayed and all else: it must not tell
 		// whether a code was right once, or whose token it was.
-		p.again(w, v, slipRefused, result.TriesLeft)
+		came.why = slipRefused
+	}
+	redirect(w, v, v.again(came.why, came.left))
+	return came
+}
+
+// repeat answers a second press as the first one was, which may still be under way:
+// the same code typed once is one try, however often the button was pressed.
+func (p *Pages) repeat(w http.ResponseWriter, r *http.Request, v visit, first *press) {
+	came, err := first.wait(r.Context())
+	switch {
+	case err != nil:
+		p.fail(w, r, &v, fmt.Errorf("answer of the first press: %w", err))
+	case !came.known && p.answered(w, r):
+	default: // if it isn't known, show says how the request stands
+		redirect(w, v, v.again(came.why, came.left))
 	}
 }
 
 // cancel answers POST /otp/{id}/cancel, the way out of the code page and of
 // the lock page. Which of the two it was is the gate's to say.
 func (p *Pages) cancel(w http.ResponseWriter, r *http.Request) {
-	v, ok := p.visit(w, r)
-	if !ok {
+	v, err := p.find(r)
+	if errors.Is(err, ErrNoRequest) && p.answered(w, r) {
+		return
+	}
+	if err != nil {
+		p.fail(w, r, nil, err)
 		return
 	}
 	why := Cancelled
@@ -217,6 +262,9 @@ func (p *Pages) accept(w http.ResponseWriter, r *http.Request, v visit, result v
 
 func (p *Pages) refuse(w http.ResponseWriter, r *http.Request, v visit, why Refusal) {
 	location, err := p.Requests.Refuse(w, r, v.ID, why)
+	if errors.Is(err, ErrNoRequest) && p.answered(w, r) { // another press was faster
+		return
+	}
 	if err != nil {
 		p.fail(w, r, &v, fmt.Errorf("refuse (%s): %w", why, err))
 		return
@@ -234,17 +282,20 @@ func redirect(w http.ResponseWriter, v visit, location string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// again leads back to the code page by a redirect, rather than answering the
-// POST with it: a reload must not send the code again and cost another try,
+// again is where a try that was not accepted is led: back to the code page by a
+// redirect, rather than answering the POST with it: a reload must not send the code again and cost another try,
 // and the back button must not end in the browser's own "resend the form?".
 // So the field comes back empty. A code is short and lives for a minute; an
 // address, where it would end in histories and logs, is no place for it.
-func (p *Pages) again(w http.ResponseWriter, v visit, why slip, left int) {
+func (v visit) again(why slip, left int) string {
+	if why == "" {
+		return v.path("")
+	}
 	to := v.path("") + "&" + slipParam + "=" + string(why)
 	if left > 0 && left <= nearLock {
 		to += "&" + leftParam + "=" + strconv.Itoa(left)
 	}
-	redirect(w, v, to)
+	return to
 }
 
 // lastTry is the form as again wants it shown. The address only brings back
@@ -265,6 +316,10 @@ func lastTry(r *http.Request) codeForm {
 }
 
 func (p *Pages) showCode(w http.ResponseWriter, r *http.Request, v visit) {
+	// When the time is over the page gives way by itself to the one that says so:
+	// nobody types a code into a form that leads nowhere.
+	over := max(0, v.Expires.Sub(p.Now())) + time.Second
+	w.Header().Set("Refresh", strconv.Itoa(int(over/time.Second))+";url="+v.path(""))
 	form := lastTry(r)
 	var err error
 	if form.Transactions, err = v.transactions(); err != nil {

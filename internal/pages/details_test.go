@@ -143,3 +143,16 @@ func TestBrowserPostsTheForm(t *testing.T) {
 		}
 	}
 }
+
+// A customer reads what is confirmed before anything else; after a slip he goes on
+// where he was.
+func TestConfirmationTakesTheFocusAfterASlip(t *testing.T) {
+	b := newBench(t)
+	b.request.Details = []Detail{{Type: "payment", Values: map[string]string{"amount": "1", "currency": "JPY", "payee": "A"}}}
+	if page := b.get("/otp/r1"); strings.Contains(page.Body.String(), "autofocus") {
+		t.Error("the field has the focus before the payment was read")
+	}
+	if page := b.try("/otp/r1", "1"); !strings.Contains(page.Body.String(), "autofocus") {
+		t.Error("after a slip the field hasn't the focus")
+	}
+}

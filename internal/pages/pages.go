@@ -14,14 +14,17 @@
 // An open request, by the state of its customer's service:
 //
 //	in service                         the code page
-//	  accepted                         → portal, with the gate's acceptance; a second press likewise
+//	  accepted                         → portal, with the gate's acceptance
 //	  not a code at all                → same page, nothing counted: the gate isn't asked
 //	  not accepted                     → same page, with one sentence for every reason
 //	  the next code is wanted too      → same page, with that sentence and one that says so
 //	  last try used up                 → the lock page
+//	  the same code within 5 s         → as before, nothing counted: a second press of the button
+//	cancelled                          → portal, access_denied; a second press likewise
 //	locked                             the lock page; its button → portal, access_denied
 //	none, issued, suspended, released  → portal at once: there is nothing to ask for
-//	unknown, over, other browser       a page that says so and names the way back
+//	expired while it is looked at      the page gives way to the next one
+//	unknown, over, other browser       a page that says so, with a link to the portal's home
 //	gate or store fails                503 with a retry; nothing is accepted
 //
 // A transaction that is confirmed stands above the code, in the realm's words
@@ -78,14 +81,25 @@ type Realm struct {
 	Details map[string]DetailType
 }
 
+// Portal is whose customers come here.
+type Portal struct {
+	Realm string // by its id
+	// Home is the address where a log-in begins: the way back where there is no
+	// request any more that could lead there.
+	Home string
+}
+
 // Pages serves the pages. All fields must be set before the first use and not
 // changed afterwards.
 type Pages struct {
 	Requests Requests
 	Gate     Gate
-	Realms   map[string]Realm // by id
+	Realms   map[string]Realm  // by id
+	Portals  map[string]Portal // by client id
 	Logger   *slog.Logger
 	Now      func() time.Time
+
+	presses presses
 
 	once sync.Once
 	kit  *kit // made by once from the embedded files; see look()

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"otpgate/verifier"
@@ -30,8 +31,9 @@ var start = time.Date(2026, 11, 22, 14, 0, 0, 0, time.Local)
 // bench is a gateway as the pages see it: one open request ("r1") of one
 // customer, whose right code is code.
 type bench struct {
-	mux *http.ServeMux
-	log bytes.Buffer
+	mux     *http.ServeMux
+	portals map[string]Portal // of the Pages
+	log     bytes.Buffer
 
 	mu       sync.Mutex // guards what follows: the browser test is concurrent
 	open     bool
@@ -46,12 +48,17 @@ type bench struct {
 	result   verifier.Result    // for a code that isn't right
 	verify   error
 	attempts []verifier.Attempt
+	ahead    time.Duration // of start
+	slow     time.Duration // what a try takes
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{
-		mux: http.NewServeMux(), open: true, state: verifier.ServiceInService,
+		mux: http.NewServeMux(), portals: map[string]Portal{
+			"portal": {Realm: "retail", Home: portal + "/"}, "vpn": {Realm: "staff", Home: "https://vpn.example/"},
+		},
+		open: true, state: verifier.ServiceInService,
 		request: Request{
 			ID: "r1", Realm: "retail", User: "secret-customer", Client: "portal", Portal: portal,
 			Expires: start.Add(5 * time.Minute),
@@ -61,13 +68,18 @@ func newBench(t *testing.T) *bench {
 	p := &Pages{
 		Requests: (*benchRequests)(b), Gate: (*benchGate)(b),
 		Logger: slog.New(slog.NewTextHandler(&b.log, nil)),
-		Now:    func() time.Time { return start },
+		Now: func() time.Time {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return start.Add(b.ahead)
+		},
+		Portals: b.portals,
 		Realms: map[string]Realm{
 			"retail": {
 				Name: map[string]string{"ja": "見本信用組合", "en": "Example Credit Union"}, Digits: 6,
 				Details: map[string]DetailType{"payment": payment()},
 			},
-			"staff":  {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
+			"staff": {Name: map[string]string{"ja": "<b>行内</b>"}, Digits: 8, Accent: "#ffd400"},
 		},
 	}
 	p.Mount(b.mux)
@@ -102,7 +114,11 @@ func (b *benchRequests) Answered(_ *http.Request, id string) (string, error) {
 	if !b.again || id != b.request.ID {
 		return "", ErrNoRequest
 	}
-	return b.request.Portal + "/back?end=accepted", nil
+	end := b.ended
+	if end == "" {
+		end = "accepted" // elsewhere
+	}
+	return b.request.Portal + "/back?end=" + end, nil
 }
 
 func (b *benchRequests) end(id, how string) (string, error) {
@@ -143,6 +159,7 @@ func (b *benchGate) State(_ context.Context, realm, user string) (verifier.Servi
 }
 
 func (b *benchGate) Verify(_ context.Context, a verifier.Attempt) (verifier.Result, error) {
+	time.Sleep(b.slow)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.attempts = append(b.attempts, a)
@@ -307,13 +324,117 @@ func TestSecondPressIsAnsweredLikeTheFirst(t *testing.T) {
 	}
 	// Whoever comes back by another way has finished.
 	wantStatus(t, b.get("/otp/r1"), http.StatusNotFound)
-	wantStatus(t, b.post("/otp/r1/cancel", ""), http.StatusNotFound)
+
+	b = newBench(t)
+	wantPortal(t, b, b.post("/otp/r1/cancel", ""), "cancelled")
+	b.again = true
+	wantPortal(t, b, b.post("/otp/r1/cancel", ""), "cancelled")
 
 	b = newBench(t)
 	b.again, b.result = true, verifier.Result{Outcome: verifier.Replayed, TriesLeft: 9}
 	if to := b.post("/otp/r1", "111111").Header().Get("Location"); to != portal+"/back?end=accepted" {
 		t.Errorf("sent to %q", to)
 	}
+}
+
+// What is expired, ended or another browser's can't be sent to the portal any more,
+// but is shown the way there.
+func TestTheWayHome(t *testing.T) {
+	b := newBench(t)
+	home := func(w *httptest.ResponseRecorder) string {
+		link := regexp.MustCompile(`<a class="(?:primary|secondary)" href="(https[^"]+)">([^<]+)</a>`).FindStringSubmatch(w.Body.String())
+		if link == nil {
+			return ""
+		}
+		return link[2] + ": " + link[1]
+	}
+	for path, want := range map[string]string{
+		Address("r2", "portal") + "&lang=en": "Go to the Example Credit Union site: https://bank.example/",
+		Address("r2", "portal"):              "見本信用組合のサイトに戻る: https://bank.example/",
+		Address("r2", "vpn"):                 "&lt;b&gt;行内&lt;/b&gt;のサイトに戻る: https://vpn.example/",
+		Address("r2", "nobody"):              "",
+		Address("r2", ""):                    "",
+		"/otp/r2?client_id=https%3A%2F%2Fevil.example&client_id=vpn": "",
+		"/authorize?client_id=portal&request_uri=x":                  "見本信用組合のサイトに戻る: https://bank.example/",
+	} {
+		w := b.get(path)
+		wantStatus(t, w, http.StatusNotFound)
+		if got := home(w); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+		if want != "" {
+			wantStatus(t, b.post(path, code), http.StatusNotFound)
+		}
+	}
+	b.pending = ErrOtherBrowser
+	if got := home(b.get(Address("r1", "portal"))); got == "" {
+		t.Error("none for a browser without cookies")
+	}
+	b.pending = errors.New("store: closed")
+	if got := home(b.get(Address("r1", "portal"))); got == "" {
+		t.Error("none while nothing can be decided")
+	}
+}
+
+// A form that leads nowhere any more must not stay where a code can be typed.
+func TestCodePageGivesWayWhenItsTimeIsOver(t *testing.T) {
+	b := newBench(t)
+	b.ahead = 4*time.Minute + 30*time.Second
+	if got, want := b.get("/otp/r1?lang=en").Header().Get("Refresh"), "31;url=/otp/r1?client_id=portal&lang=en"; got != want {
+		t.Errorf("Refresh: %q, want %q", got, want)
+	}
+	b.state = verifier.ServiceLocked
+	if got := b.get("/otp/r1").Header().Get("Refresh"); got != "" {
+		t.Errorf("what to do about a lock is taken away while it is read: Refresh: %q", got)
+	}
+}
+
+// One code typed once is one try, however often the button is pressed.
+func TestSecondPressOfAWrongCodeCountsOnce(t *testing.T) {
+	b := newBench(t)
+	b.result.TriesLeft = 3
+	first := b.post("/otp/r1", "111111").Header().Get("Location")
+	b.result.TriesLeft = 2
+	if again := b.post("/otp/r1", "１１１ １１１").Header().Get("Location"); again != first || len(b.attempts) != 1 {
+		t.Errorf("sent to %s, then to %s, %d tries", first, again, len(b.attempts))
+	}
+	if to := b.post("/otp/r1?lang=en", "111111").Header().Get("Location"); to != strings.Replace(first, "=ja", "=en", 1) || len(b.attempts) != 1 {
+		t.Errorf("in the other language: sent to %s, %d tries", to, len(b.attempts))
+	}
+	if other := b.post("/otp/r1", "111112").Header().Get("Location"); other == first || len(b.attempts) != 2 {
+		t.Errorf("another code: sent to %s, %d tries", other, len(b.attempts))
+	}
+	b.ahead = pressLife
+	if b.post("/otp/r1", "111111"); len(b.attempts) != 3 {
+		t.Errorf("%s later: %d tries, want a new one", pressLife, len(b.attempts))
+	}
+
+	// What wasn't decided must be.
+	b = newBench(t)
+	b.verify = errors.New("store: a commit failed")
+	wantStatus(t, b.post("/otp/r1", code), http.StatusServiceUnavailable)
+	b.verify = nil
+	wantPortal(t, b, b.post("/otp/r1", code), "accepted")
+}
+
+func TestParallelPressesAreOneTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.slow = time.Second
+		const n = 16
+		led := make(chan string, n)
+		for range n {
+			go func() { led <- b.post("/otp/r1", "111111").Header().Get("Location") }()
+		}
+		for range n {
+			if to := <-led; to != "/otp/r1?client_id=portal&lang=ja&error=refused" {
+				t.Errorf("led to %q", to)
+			}
+		}
+		if len(b.attempts) != 1 {
+			t.Errorf("%d tries, want 1", len(b.attempts))
+		}
+	})
 }
 
 func TestMisshapenCodeIsNoTry(t *testing.T) {
@@ -398,7 +519,7 @@ func TestNextCodeIsAskedFor(t *testing.T) {
 	b := newBench(t)
 	b.result = verifier.Result{Outcome: verifier.NextCode, TriesLeft: 2}
 	to := b.post("/otp/r1", "111111").Header().Get("Location")
-	if to != "/otp/r1?lang=ja&error=next&left=2" {
+	if to != "/otp/r1?client_id=portal&lang=ja&error=next&left=2" {
 		t.Errorf("sent to %q", to)
 	}
 	w := b.get(to)
@@ -422,13 +543,13 @@ func TestNearLockIsSaid(t *testing.T) {
 	b := newBench(t)
 	b.result.TriesLeft = 3
 	wantText(t, b.try("/otp/r1", "111111"), "あと3回")
-	w := b.try("/otp/r1?lang=en", "111111")
+	w := b.try("/otp/r1?lang=en", "222222")
 	wantText(t, w, "After 3 more wrong entries")
-	if !strings.Contains(w.Body.String(), `href="?error=refused&amp;lang=ja&amp;left=3"`) {
+	if !strings.Contains(w.Body.String(), `href="?client_id=portal&amp;error=refused&amp;lang=ja&amp;left=3"`) {
 		t.Errorf("the language switch loses the error:\n%s", w.Body)
 	}
 	b.result.TriesLeft = 1
-	wantText(t, b.try("/otp/r1?lang=en", "111111"), "After 1 more wrong entry,")
+	wantText(t, b.try("/otp/r1?lang=en", "333333"), "After 1 more wrong entry,")
 }
 
 func TestForgedRefusalSaysNothingElse(t *testing.T) {

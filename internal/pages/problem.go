@@ -36,8 +36,14 @@ func (k Problem) Status() int {
 	}
 }
 
-// Problem answers r with the page of kind, in the look of no realm: whose
-// customer it is isn't known. Logging the cause is the caller's.
+// clientParam names the client in the addresses of our pages, and in the OIDC
+// door's (OIDC Core §3.1.2.1). It is no secret, and who forges it is shown the way to
+// another bank that we know.
+const clientParam = "client_id"
+
+// Problem answers r with the page of kind. Whose customer it is isn't known, only
+// perhaps, from the address, which portal he came from: that gives the page its look
+// and the way home. Logging the cause is the caller's.
 func (p *Pages) Problem(w http.ResponseWriter, r *http.Request, kind Problem) {
 	p.problem(w, r, nil, kind)
 }
@@ -47,6 +53,7 @@ func (p *Pages) Problem(w http.ResponseWriter, r *http.Request, kind Problem) {
 type problemNotice struct {
 	Title, What, Next string
 	Retry             string // where to try again; "" if that is of no use
+	Home              string // the portal's; "" if it isn't known
 }
 
 func (p *Pages) problem(w http.ResponseWriter, r *http.Request, v *visit, kind Problem) {
@@ -55,10 +62,23 @@ func (p *Pages) problem(w http.ResponseWriter, r *http.Request, v *visit, kind P
 		What:  "problem." + string(kind) + ".what",
 		Next:  "problem." + string(kind) + ".next",
 	}
+	if portal, ok := p.portal(r, v); ok {
+		notice.Home = portal.Home
+	}
 	if kind == Unavailable {
 		notice.Retry = addressIn(r, p.languageOf(r, v))
 	}
 	p.render(w, r, v, "problem", kind.Status(), notice)
+}
+
+// portal is the one that the customer came from.
+func (p *Pages) portal(r *http.Request, v *visit) (Portal, bool) {
+	id := r.URL.Query().Get(clientParam)
+	if v != nil {
+		id = v.Client
+	}
+	portal, ok := p.Portals[id]
+	return portal, ok
 }
 
 // log writes the cause of a failed page. Neither the customer nor the code is

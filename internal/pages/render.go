@@ -69,7 +69,7 @@ func (pg page) T(id string, pairs ...any) (string, error) {
 }
 
 // render writes a whole page or, if that fails, only a status: never half of
-// one. v is nil on a page that belongs to no realm.
+// one. v is nil on a page that belongs to no open request.
 func (p *Pages) render(w http.ResponseWriter, r *http.Request, v *visit, name string, status int, content any) {
 	p.renderWith(w, r, v, name, status, content, setHeaders)
 }
@@ -78,16 +78,18 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, v *visit, name st
 func (p *Pages) renderWith(w http.ResponseWriter, r *http.Request, v *visit, name string, status int, content any, headers func(h http.Header, portal string)) {
 	k, lang := p.look(), p.languageOf(r, v)
 	pg := page{Lang: lang, Sheet: k.sheetOf[""], Content: content, localizer: k.localizer(lang)}
-	portal := ""
+	origin := ""
 	if v != nil {
-		pg.Bank, pg.Sheet, portal = v.realm.name(lang), k.sheetOf[v.Realm], v.Portal
+		pg.Bank, pg.Sheet, origin = v.realm.name(lang), k.sheetOf[v.Realm], v.Portal
+	} else if portal, ok := p.portal(r, nil); ok {
+		pg.Bank, pg.Sheet = p.Realms[portal.Realm].name(lang), k.sheetOf[portal.Realm]
 	}
 	for _, l := range k.known {
 		pg.Others = append(pg.Others, languageLink{
 			Lang: l.code, Name: l.name, Href: addressIn(r, l.code), Current: l.code == lang,
 		})
 	}
-	headers(w.Header(), portal)
+	headers(w.Header(), origin)
 	var body bytes.Buffer
 	if err := k.templates[name].Execute(&body, pg); err != nil {
 		p.log(r, v, err)

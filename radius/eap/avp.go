@@ -6,7 +6,7 @@ import (
 )
 
 // The AVPs that matter in TTLS: attributes of RADIUS, those of a vendor under its
-// number (RFC 5281 §10.2, RFC 2548).
+// number (RFC 5281 §10.1, RFC 2548).
 const (
 	avpUserName     = 1
 	avpUserPassword = 2
@@ -41,7 +41,7 @@ type avpKind struct{ vendor, code uint32 }
 // avps are the known ones of a message, of each kind one.
 type avps map[avpKind][]byte
 
-// parseAVPs takes a sequence of AVPs apart. Unknown ones are left out, but for
+// parseAVPs takes a sequence of AVPs apart (RFC 5281 §10.2). Unknown ones are left out, but for
 // those that must not be (RFC 5281 §10.1).
 func parseAVPs(b []byte) (avps, error) {
 	out := make(avps)
@@ -69,7 +69,7 @@ func parseAVPs(b []byte) (avps, error) {
 		case flags&avpMandatory != 0:
 			return nil, errAVPMandatory
 		}
-		// The last one's padding may be missing.
+		// Each is padded (RFC 5281 §10.2); the last one's padding may be missing.
 		b = b[min((length+avpAlign-1)/avpAlign*avpAlign, len(b)):]
 	}
 	return out, nil

@@ -26,6 +26,7 @@ type move struct {
 	data   []byte
 	status Status
 	msk    []byte
+	cause  Cause // of Failure
 }
 
 // turn is what a conversation does next.
@@ -33,6 +34,7 @@ type turn struct {
 	request packet
 	status  Status
 	msk     []byte
+	cause   Cause // of Failure
 }
 
 // conversation is the authenticator of RFC 3748, in the open or in a tunnel. The
@@ -132,7 +134,7 @@ func (c *conversation) refused(p packet) turn {
 			}
 		}
 	}
-	return turn{status: Failure}
+	return turn{status: Failure, cause: MethodUnwanted}
 }
 
 func (c *conversation) respond(ctx context.Context, data []byte, decide Decide) (turn, error) {
@@ -147,7 +149,7 @@ func (c *conversation) respond(ctx context.Context, data []byte, decide Decide) 
 		return turn{}, err
 	}
 	if m.status != Continue {
-		return turn{status: m.status, msk: m.msk}, nil
+		return turn{status: m.status, msk: m.msk, cause: m.cause}, nil
 	}
 	return turn{request: c.request(c.proposed, m.data)}, nil
 }

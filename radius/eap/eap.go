@@ -165,7 +165,19 @@ type Step struct {
 	MSK []byte
 	// Method is by which method it ended, as in Proof.Name; empty: none had begun.
 	Method string
+	// Cause is why it ended with Failure, where more is known than that it did.
+	Cause Cause
 }
+
+// Cause is what a peer didn't want.
+type Cause int
+
+// The causes. Unknown is every other, a Reject too.
+const (
+	Unknown            Cause = iota
+	MethodUnwanted           // none of those that are offered
+	CertificateRefused       // by a TLS alert
+)
 
 // Session is one conversation. One goroutine uses it at a time.
 type Session struct {
@@ -246,6 +258,10 @@ func Failed(b []byte) []byte {
 	return packet{code: codeFailure, identifier: lastIdentifier(b)}.encode()
 }
 
+// Committed reports whether the peer has gone further than to say who it is: a
+// method is under way.
+func (s *Session) Committed() bool { return s.talk.committed }
+
 // Close frees what the session holds.
 func (s *Session) Close() { s.talk.close() }
 
@@ -268,5 +284,5 @@ func (s *Session) end(identifier byte, t turn) Step {
 	if name == "" && s.talk.proposed != 0 {
 		name = s.talk.proposed.String()
 	}
-	return Step{Packet: last.encode(), Status: t.status, MSK: t.msk, Method: name}
+	return Step{Packet: last.encode(), Status: t.status, MSK: t.msk, Method: name, Cause: t.cause}
 }

@@ -5,7 +5,8 @@ import (
 	"encoding/binary"
 )
 
-// The Extensions method, which carries the result (MS-PEAP §2.2.8).
+// The Extensions method, which carries the result (MS-PEAP §2.2.8.1, its TLV
+// §2.2.8.1.2).
 const (
 	typeExtensions Method = 33
 
@@ -20,7 +21,8 @@ const (
 
 // peap is what goes on inside PEAP version 0 (MS-PEAP): EAP, whose packets go
 // without their header, and then the result, which the peer confirms in a packet
-// with a header. The peer's crypto-binding is not asked for (MS-PEAP §3.3.5.5).
+// with a header. The peer's crypto-binding is not asked for, nor validated (MS-PEAP
+// §3.3.5.3, by the arithmetic of §3.1.5.5).
 type peap struct {
 	inner  *conversation
 	result int // resultSuccess or resultFailure; 0: EAP is under way

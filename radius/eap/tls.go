@@ -3,6 +3,7 @@ package eap
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"iter"
 	"net"
@@ -77,6 +78,26 @@ func (r *records) send(plain []byte) ([]byte, error) {
 		return nil, err
 	}
 	return r.taken(), nil
+}
+
+// causeOf is what the peer's alert says. That of a certificate is one of six
+// descriptions (RFC 8446 §6.2), which crypto/tls tells by their text alone.
+func causeOf(err error) Cause {
+	const badCertificate, unknownCertificate, unknownAuthority = 42, 46, 48
+	var remote *net.OpError
+	if !errors.As(err, &remote) || remote.Op != "remote error" {
+		return Unknown
+	}
+	said := remote.Err.Error()
+	for description := tls.AlertError(badCertificate); description <= unknownCertificate; description++ {
+		if said == description.Error() {
+			return CertificateRefused
+		}
+	}
+	if said == tls.AlertError(unknownAuthority).Error() {
+		return CertificateRefused
+	}
+	return Unknown
 }
 
 func (r *records) taken() []byte {

@@ -7,13 +7,9 @@ import (
 	"otpgate/radius/mschap"
 )
 
-// What RFC 5281 §11.2.4 and RFC 2548 §2.3.2 have in an MS-CHAP2-Response.
-const (
-	ttlsMSResponseLength  = 50 // identifier, flags, peer's challenge, 8 reserved, NT-Response
-	ttlsPeerOffset        = 2
-	ttlsNTResponseOffset  = 26
-	ttlsMSChallengeLength = mschap.ChallengeLength + 1 // and the identifier
-)
+// ttlsMSChallengeLength is the octets that TLS gives for MS-CHAP-V2: the challenge
+// and the identifier (RFC 5281 §11.2.4).
+const ttlsMSChallengeLength = mschap.ChallengeLength + 1
 
 // ttls is what goes on inside TTLS version 0 (RFC 5281): in AVPs, the peer sends
 // a password (PAP), a response by MS-CHAP-V2, or EAP. CHAP and MS-CHAP are not
@@ -95,12 +91,10 @@ func (t *ttls) msCHAPv2(ctx context.Context, name string, challenge, value []byt
 	if err != nil {
 		return move{}, err
 	}
-	identifier := implicit[mschap.ChallengeLength]
-	if len(value) != ttlsMSResponseLength || value[0] != identifier || !bytes.Equal(challenge, implicit[:mschap.ChallengeLength]) {
+	response, identifier, ok := mschap.ParseResponse(value, challenge, name)
+	if !ok || identifier != implicit[mschap.ChallengeLength] || !bytes.Equal(challenge, implicit[:mschap.ChallengeLength]) {
 		return move{status: Failure}, nil
 	}
-	response := mschap.NewResponse([mschap.ChallengeLength]byte(challenge), [mschap.ChallengeLength]byte(value[ttlsPeerOffset:]), name,
-		[mschap.NTResponseLength]byte(value[ttlsNTResponseOffset:]))
 	v, err := decide(ctx, &Proof{Identity: name, Method: "MS-CHAPv2", MSCHAPv2: response})
 	switch {
 	case err != nil:

@@ -56,7 +56,7 @@ func (t *tunnel) respond(ctx context.Context, data []byte, decide Decide) (move,
 	switch {
 	case err != nil:
 		if len(out) == 0 {
-			return move{status: Failure}, nil
+			return move{status: Failure, cause: causeOf(err)}, nil
 		}
 		t.failing = true
 		return t.send(out), nil

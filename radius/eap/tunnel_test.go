@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -89,6 +90,32 @@ func TestTTLSRefuses(t *testing.T) {
 		p.say(nil)
 		p.want(Failure, 0)
 	})
+}
+
+// Once EAP has begun in the tunnel, nothing else takes its place.
+func TestTTLSStaysWithEAP(t *testing.T) {
+	p := inTTLS(t)
+	p.say(avp(avpEAPMessage, string(packet{codeResponse, 1, typeIdentity, []byte("hanako")}.encode())))
+	p.want(Continue, 0)
+	p.say(append(avp(avpUserName, "hanako"), avp(avpUserPassword, rightCode)...))
+	p.want(Failure, 0)
+}
+
+// What comes beside the end of the handshake was sent before the peer had seen
+// it. crypto/tls as a client sends nothing so early, so its part is played here.
+func TestProofBesideHandshake(t *testing.T) {
+	r := &records{established: true}
+	r.resume = func() (struct{}, bool) {
+		r.plain = append(avp(avpUserName, "hanako"), avp(avpUserPassword, rightCode)...)
+		r.out.WriteString("the server's Finished")
+		return struct{}{}, true
+	}
+	var j judge
+	octets := size
+	tunnel := &tunnel{inside: newTTLS(r, "Code?"), tls: r, size: &octets, msk: make([]byte, mskLength)}
+	if m, err := tunnel.respond(t.Context(), []byte{0, 1}, j.Decide); err != nil || m.status != Failure || len(j.shown) > 0 {
+		t.Errorf("status %d, %v; shown %+v", m.status, err, j.shown)
+	}
 }
 
 // msCHAPv2 is the AVPs to a challenge of 16 octets and the identifier.
@@ -218,7 +245,13 @@ func TestFragmentsRefused(t *testing.T) {
 			}
 		})
 	}
-	var f fragments // whatever the peer says, it doesn't fill the memory
+	var f fragments // whatever the peer says or doesn't, it doesn't fill the memory
+	for octets, want := range map[int]error{maxMessage: nil, maxMessage + 1: errMessageSize} {
+		if _, _, err := f.receive(make([]byte, 1+octets)); !errors.Is(err, want) {
+			t.Errorf("%d octets without a length: %v, want %v", octets, err, want)
+		}
+		f = fragments{}
+	}
 	big := append([]byte{flagLength | flagMore, 0, 0, 0x40, 0}, make([]byte, maxMessage-1)...)
 	if _, _, err := f.receive(big); err != nil {
 		t.Fatal(err)

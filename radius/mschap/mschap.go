@@ -3,7 +3,8 @@
 // authenticator knew the code, and which keys follow (RFC 3079).
 //
 // What carries it is not its business: attributes of RADIUS (RFC 2548), EAP, a
-// tunnel. It reads no packets, keeps nothing and decides nothing.
+// tunnel. It reads no packets, only the value of a response that two of these
+// have in common (response.go), keeps nothing and decides nothing.
 package mschap
 
 import (

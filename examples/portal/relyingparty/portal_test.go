@@ -237,7 +237,7 @@ func (g *gateway) register(keys jose.JSONWebKeySet, redirectURI string) {
 		Locales: []language.Tag{language.Japanese, language.English},
 		Passing: memory.New(time.Now, oidc.ClientBytes), Records: records, Seal: noSeal{},
 		NoteKey:  func(context.Context, string, string, string) error { return nil },
-		CodePage: func(id string) string { return "/otp/" + id }, NoRequest: func(w http.ResponseWriter, r *http.Request, _ int) { http.NotFound(w, r) },
+		CodePage: func(id, _ string) string { return "/otp/" + id }, NoRequest: func(w http.ResponseWriter, r *http.Request, _ int) { http.NotFound(w, r) },
 		SignedOut: http.NotFound, Status: func(context.Context, string, string) (string, error) { return "none", nil },
 		Now: time.Now, Logger: slog.New(slog.NewTextHandler(g.t.Output(), nil)), Metrics: prometheus.NewRegistry(),
 	})
