@@ -8,7 +8,8 @@ SHELL := /bin/bash
 # The peers: what nobody here wrote.
 PACKAGES := freeradius freeradius-utils eapoltest radsecproxy oathtool pskctool openssl slapd chromium fonts-noto-cjk \
 	libpam-radius-auth pamtester ocserv openconnect iproute2 \
-	charon-systemd strongswan-swanctl libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins
+	charon-systemd strongswan-swanctl libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins \
+	apache2 libapache2-mod-auth-openidc
 export CI
 
 # The race detector needs a C compiler.

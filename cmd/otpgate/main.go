@@ -8,6 +8,7 @@
 // what is said when they were typed wrong. So do
 // import.go and batch.go, with progress.go before a terminal, clock.go, and
 // radius.go, which shows what the RADIUS door has seen;
+// oidccheck.go tells portals' engineers what to send, with or without a daemon;
 // and key.go and backup.go, with their daemon's side in sealing.go and
 // backup.go; restore.go works without one, on the format in archive.go.
 //
@@ -47,6 +48,7 @@ type commandLine struct {
 	Card    cardCmd    `cmd:"" help:"Confirmation cards: issue, import, show, unlock, fallback."`
 	Audit   auditCmd   `cmd:"" help:"The audit log."`
 	Radius  radiusCmd  `cmd:"" help:"The RADIUS door: what came from each client."`
+	OIDC    oidcCmd    `cmd:"" name:"oidc" help:"The OIDC door: what a portal must send, and what is weak."`
 	Key     keyCmd     `cmd:"" help:"The keys that seal the database: show, rotate."`
 	Clock   clockCmd   `cmd:"" help:"This machine's clock, where it was wrong: show, accept."`
 	Backup  backupCmd  `cmd:"" help:"Take a backup of the running gateway."`

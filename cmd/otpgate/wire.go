@@ -127,11 +127,19 @@ func (g *gateway) wireRadius(gate *verifier.Verifier) (err error) {
 
 // mtlsURL is where portals find listen.https_mtls; "" if there is none.
 func (g *gateway) mtlsURL() string {
-	if g.sockets.mtls == nil || g.cfg.OIDC.MTLSURL != "" {
+	if g.sockets.mtls == nil {
 		return g.cfg.OIDC.MTLSURL
 	}
-	_, port, _ := net.SplitHostPort(g.sockets.mtls.Addr().String()) // a listener's address has one
-	issuer, err := url.Parse(g.cfg.OIDC.Issuer)
+	return mtlsURL(g.cfg, g.sockets.mtls.Addr().String())
+}
+
+// mtlsURL is where portals find a listener at address.
+func mtlsURL(cfg *config.Config, address string) string {
+	if cfg.OIDC.MTLSURL != "" {
+		return cfg.OIDC.MTLSURL
+	}
+	_, port, _ := net.SplitHostPort(address) // a listener's address has one
+	issuer, err := url.Parse(cfg.OIDC.Issuer)
 	if err != nil {
 		return "" // and then the OIDC door says what is wrong with the issuer
 	}
