@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -93,15 +92,7 @@ func startApache(t *testing.T, g *gate, address string) {
 			t.Logf("%s", log)
 		}
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("apache2 doesn't listen within 10 s")
-		}
-	}
+	waitFor(t, address)
 }
 
 // Debian's mod_auth_openidc before a portal that can do no better than profile oidc.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -224,7 +225,7 @@ func (r *reader) logIn(portal, number, code string) {
 	if action == nil || !strings.HasPrefix(at.Path, "/otp/") {
 		r.t.Fatalf("the portal sent the browser to %s:\n%s", at, text)
 	}
-	to, err := at.Parse(action[1])
+	to, err := at.Parse(html.UnescapeString(action[1]))
 	if err != nil {
 		r.t.Fatal(err)
 	}
