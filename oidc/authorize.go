@@ -158,20 +158,18 @@ func (p *Provider) fromObject(ctx context.Context, client *Client, raw string) (
 		return back(err)
 	}
 	ref = digest(raw)
-	earlier, err := p.useObject(ctx, client, object, ref)
-	switch {
-	case err != nil:
+	fresh, err := p.useObject(ctx, client, object)
+	if err != nil {
 		return back(err)
-	case earlier == "":
-		if err := p.saveRequest(ctx, ref, req, beginning); err != nil {
-			return back(err)
-		}
-		return ref, req, nil
-	case earlier != ref:
-		return "", nil, refuse(invalidRequestObject, "the request object is not accepted").because(errors.New("jti was used before"))
 	}
-	req, err = p.loadable(ctx, client, ref)
-	return ref, req, err
+	if !fresh {
+		req, err = p.loadable(ctx, client, ref) // of these very bytes, or there is none
+		return ref, req, err
+	}
+	if err := p.saveRequest(ctx, ref, req, beginning); err != nil {
+		return back(err)
+	}
+	return ref, req, nil
 }
 
 // trusted is where to answer a request that a browser carries, if its redirect URI

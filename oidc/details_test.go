@@ -70,6 +70,15 @@ func TestDetailsAreConfirmed(t *testing.T) {
 	}
 }
 
+// What only the browser says is no transaction that somebody approves.
+func TestDetailsInABrowsersHands(t *testing.T) {
+	g := newGate(t, asOIDC(func(c *oidc.Client) { withPayments(c); c.BareHint = true }))
+	back := g.get(g.browser(), barePath(map[string]string{"login_hint": customer, "authorization_details": rightDetails})).callback(t)
+	if back.Get("error") != "invalid_authorization_details" || back.Has("code") {
+		t.Errorf("%v", back)
+	}
+}
+
 // No code buys another transaction than the one that was shown.
 func TestDetailsAtTheTokenEndpoint(t *testing.T) {
 	g := newGate(t, asOIDC(withPayments))

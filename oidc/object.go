@@ -127,9 +127,7 @@ func (o *requestObject) verify(id string, keys []jose.JSONWebKey, issuer string,
 		return errors.New("is expired")
 	case c.NotBefore.Time().After(now.Add(clockSkew)):
 		return errors.New("nbf is in the future")
-	case c.NotBefore.Time().Before(now.Add(-maxObjectLife - clockSkew)):
-		return fmt.Errorf("nbf is more than %s ago", maxObjectLife)
-	case c.Expiry.Time().After(c.NotBefore.Time().Add(maxObjectLife)):
+	case c.Expiry.Time().After(c.NotBefore.Time().Add(maxObjectLife)): // so nbf isn't longer ago either
 		return fmt.Errorf("exp is more than %s after nbf", maxObjectLife)
 	case c.IssuedAt != nil && c.IssuedAt.Time().After(now.Add(clockSkew)):
 		return errors.New("iat is in the future")
@@ -217,31 +215,23 @@ func parameterText(name string, value json.RawMessage) (string, error) {
 	return text, nil
 }
 
-// useObject uses up the jti of a request object that has been verified. It returns
-// what was noted with an earlier one of the same jti; "" if this is the first.
-func (p *Provider) useObject(ctx context.Context, client *Client, o *requestObject, note string) (earlier string, err error) {
+// useObject uses up the jti of a request object that has been verified. It reports
+// whether it was the first to.
+func (p *Provider) useObject(ctx context.Context, client *Client, o *requestObject) (fresh bool, err error) {
 	key := store.Key("oidc.object", client.ID, digest(o.claims.ID))
 	now := p.now()
 	life := o.claims.Expiry.Time().Add(clockSkew).Sub(p.steady.read(now))
 	account := p.accounts[client.ID]
-	reserved, ok := account.reserve(now, beginning, entrySize(len(client.ID)+len(note)), life)
+	reserved, ok := account.reserve(now, beginning, entrySize(len(client.ID)), life)
 	if !ok {
-		return "", errAccountFull()
+		return false, errAccountFull()
 	}
-	fresh, err := p.passing.Add(ctx, key, []byte(note), life)
-	if err == nil && fresh {
-		return "", nil
+	fresh, err = p.passing.Add(ctx, key, []byte{1}, life)
+	if !fresh {
+		account.release(reserved) // the first has its own
 	}
-	account.release(reserved) // the first has its own
 	if err != nil {
-		return "", fmt.Errorf("oidc: remember jti: %w", err)
+		return false, fmt.Errorf("oidc: remember jti: %w", err)
 	}
-	value, err := p.passing.Get(ctx, key)
-	if err != nil {
-		return "", fmt.Errorf("oidc: passing store: %w", err)
-	}
-	if value == nil { // it has expired in between
-		return "", refuse(invalidRequestObject, "the request object is not accepted").because(errors.New("is expired"))
-	}
-	return string(value), nil
+	return fresh, nil
 }

@@ -35,8 +35,12 @@ func (p *Provider) servePushed(w http.ResponseWriter, r *http.Request) (*Client,
 		return client, err
 	}
 	if object != nil { // last: a client that lacks a nonce only sends it again
-		if err := p.useObjectOnce(r.Context(), client, object); err != nil {
+		fresh, err := p.useObject(r.Context(), client, object)
+		if err != nil {
 			return client, err
+		}
+		if !fresh {
+			return client, refuse(invalidRequestObject, "the request object is not accepted").because(errors.New("jti was used before"))
 		}
 	}
 	secret := newSecret()
@@ -65,15 +69,6 @@ func (p *Provider) pushedParams(ctx context.Context, client *Client, form params
 		}
 	}
 	return p.openObject(ctx, client, form["request"])
-}
-
-// useObjectOnce uses up a request object.
-func (p *Provider) useObjectOnce(ctx context.Context, client *Client, object *requestObject) error {
-	earlier, err := p.useObject(ctx, client, object, "pushed")
-	if err == nil && earlier != "" {
-		return refuse(invalidRequestObject, "the request object is not accepted").because(errors.New("jti was used before"))
-	}
-	return err
 }
 
 // boundKey is the key that the code is bound to: that of the request's proof, or

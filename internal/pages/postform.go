@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 // Form is an answer that goes to a portal by a form (OAuth 2.0 Form Post Response
@@ -39,18 +40,18 @@ func (p *Pages) PostForm(w http.ResponseWriter, r *http.Request, form Form) {
 			notice.Fields = append(notice.Fields, postField{name, value})
 		}
 	}
-	slices.SortFunc(notice.Fields, func(a, b postField) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(notice.Fields, func(a, b postField) int { return strings.Compare(a.Name, b.Name) })
 	v := &visit{Request: Request{Realm: form.Realm, Locales: form.Locales}, realm: p.Realms[form.Realm], lang: p.look().language(r, form.Locales)}
-	p.renderWith(w, r, v, "postform", http.StatusOK, notice, setPostHeaders)
+	pg := p.page(r, v, notice)
+	if r.Method == http.MethodPost { // it has no address that could be opened again
+		pg.Others = nil
+	}
+	setPostHeaders(w.Header())
+	p.write(w, r, v, "postform", http.StatusOK, pg)
 }
 
 // setPostHeaders sets what the page needs that posts a form elsewhere.
-func setPostHeaders(h http.Header, _ string) {
+func setPostHeaders(h http.Header) {
 	setHeaders(h, "")
 	sum := sha256.Sum256([]byte(submitScript))
 	// Without form-action: browsers hold every redirect that follows to it too, and

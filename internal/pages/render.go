@@ -71,16 +71,20 @@ func (pg page) T(id string, pairs ...any) (string, error) {
 // render writes a whole page or, if that fails, only a status: never half of
 // one. v is nil on a page that belongs to no open request.
 func (p *Pages) render(w http.ResponseWriter, r *http.Request, v *visit, name string, status int, content any) {
-	p.renderWith(w, r, v, name, status, content, setHeaders)
+	portal := ""
+	if v != nil {
+		portal = v.Portal
+	}
+	setHeaders(w.Header(), portal)
+	p.write(w, r, v, name, status, p.page(r, v, content))
 }
 
-// renderWith is render for a page with headers of its own.
-func (p *Pages) renderWith(w http.ResponseWriter, r *http.Request, v *visit, name string, status int, content any, headers func(h http.Header, portal string)) {
+// page is what the template of a page of v gets, around content.
+func (p *Pages) page(r *http.Request, v *visit, content any) page {
 	k, lang := p.look(), p.languageOf(r, v)
 	pg := page{Lang: lang, Sheet: k.sheetOf[""], Content: content, localizer: k.localizer(lang)}
-	origin := ""
 	if v != nil {
-		pg.Bank, pg.Sheet, origin = v.realm.name(lang), k.sheetOf[v.Realm], v.Portal
+		pg.Bank, pg.Sheet = v.realm.name(lang), k.sheetOf[v.Realm]
 	} else if portal, ok := p.portal(r, nil); ok {
 		pg.Bank, pg.Sheet = p.Realms[portal.Realm].name(lang), k.sheetOf[portal.Realm]
 	}
@@ -89,15 +93,19 @@ func (p *Pages) renderWith(w http.ResponseWriter, r *http.Request, v *visit, nam
 			Lang: l.code, Name: l.name, Href: addressIn(r, l.code), Current: l.code == lang,
 		})
 	}
-	headers(w.Header(), origin)
+	return pg
+}
+
+// write is the end of render: the headers that are every page's are set.
+func (p *Pages) write(w http.ResponseWriter, r *http.Request, v *visit, name string, status int, pg page) {
 	var body bytes.Buffer
-	if err := k.templates[name].Execute(&body, pg); err != nil {
+	if err := p.look().templates[name].Execute(&body, pg); err != nil {
 		p.log(r, v, err)
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Language", lang)
+	w.Header().Set("Content-Language", pg.Lang)
 	w.WriteHeader(status)
 	_, _ = body.WriteTo(w) // a browser that went away is no fault
 }
