@@ -48,6 +48,9 @@ func entraRedirects() []string {
 	}
 }
 
+// minKeyRotation is the least time between two signing keys.
+const minKeyRotation = 7 * 24 * time.Hour
+
 func checkOIDC(c *Config, d *decoder) {
 	if c.OIDC.Issuer != "" {
 		if problem := checkIssuer(c.OIDC.Issuer); problem != "" {
@@ -61,6 +64,9 @@ func checkOIDC(c *Config, d *decoder) {
 		if !d.has("listen.https_mtls") {
 			d.fault("oidc.mtls_url", "is the address of listen.https_mtls, which is missing")
 		}
+	}
+	if r := c.OIDC.KeyRotation; r > 0 && r < minKeyRotation { // each key is published for two days before it signs
+		d.fault("oidc.key_rotation", "must be 0s, or from 168h to 17520h, not %s", r)
 	}
 	ids := d.unique()
 	for i := range c.OIDC.Clients {

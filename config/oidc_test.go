@@ -177,3 +177,15 @@ func TestPortalsHome(t *testing.T) {
 		}
 	}
 }
+
+func TestKeyRotationHasALeast(t *testing.T) {
+	for value, want := range map[string]string{
+		"1h": "must be 0s, or from 168h to 17520h", "1s": "must be 0s, or from 168h to 17520h", "0s": "", "168h": "",
+	} {
+		text := strings.Replace(oidcYAML, "issuer:", "key_rotation: "+value+"\n  issuer:", 1)
+		text = strings.Replace(text, "CLIENT", "jwks_file: keys", 1)
+		if _, faults := oidcFaults(t, text); want == "" && faults != "" || !strings.Contains(faults, want) {
+			t.Errorf("%s: %s", value, faults)
+		}
+	}
+}

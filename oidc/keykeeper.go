@@ -83,7 +83,11 @@ func (k *keeper) due(ring *keyring, now time.Time) change {
 			c.make[alg] = now
 			continue
 		}
-		if end := of[len(of)-1].signs.Add(k.rotation); k.rotation > 0 && !now.Before(end.Add(-publishAhead)) {
+		last := of[len(of)-1]
+		if k.rotation == 0 || ring.state(last, now) == KeyNext {
+			continue
+		}
+		if end := last.signs.Add(k.rotation); !now.Before(end.Add(-publishAhead)) {
 			c.make[alg] = later(end, now.Add(publishAhead))
 		}
 	}

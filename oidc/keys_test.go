@@ -237,3 +237,24 @@ func (g *gate) noteKey(_ context.Context, by, event, detail string) error {
 	g.notes = append(g.notes, strings.TrimSpace(by+" "+event+" "+detail))
 	return nil
 }
+
+// However short the policy: a next key is made once the last one signs, so there is
+// never more than one of them.
+func TestOneNextKeyAtATime(t *testing.T) {
+	g := newGate(t, func(g *gate) { g.rotation = time.Second })
+	for range 20 {
+		g.advance(6 * time.Hour)
+		if err := g.provider.TendOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		next := 0
+		for _, state := range g.keyStates() {
+			if state == oidc.KeyNext {
+				next++
+			}
+		}
+		if next > 1 {
+			t.Fatalf("%d next keys", next)
+		}
+	}
+}

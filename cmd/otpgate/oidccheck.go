@@ -40,7 +40,9 @@ type portalCheck struct {
 	// SigningKeys are the running gateway's, of the client's algorithm.
 	SigningKeys []admin.SigningKey `json:"signing_keys,omitempty"`
 	Running     bool               `json:"running"`
-	Weak        []oidc.Weakness    `json:"weak"`
+	// GatewayProblem is why a gateway that seems to run couldn't be asked.
+	GatewayProblem string          `json:"gateway_problem,omitempty"`
+	Weak           []oidc.Weakness `json:"weak"`
 }
 
 // portalKey is one of the portal's public keys.
@@ -71,8 +73,8 @@ func (c oidcCheckCmd) Run(ctx context.Context, term terminal) error {
 		found.Keys = append(found.Keys, portalKey{keys[j].KeyID, oidc.KeyAlgorithm(&keys[j])})
 	}
 	found.Weak = append(weakGateway(cfg), oidc.Weaknesses(&clients[i], keys, time.Now())...)
-	if err := c.askGateway(ctx, &found, clients[i].IDTokenAlg); err != nil {
-		return err
+	if err := c.askGateway(ctx, &found, clients[i].IDTokenAlg); err != nil { // who writes a portal may not open its socket
+		found.GatewayProblem = err.Error()
 	}
 	show := found.print
 	if c.JSON {
@@ -190,7 +192,10 @@ func (p *portalCheck) printKeys(w io.Writer) {
 	for _, k := range p.SigningKeys {
 		fmt.Fprintf(w, "\nThe gateway's key  %s  %s  %s", k.Algorithm, k.ID, k.State)
 	}
-	if !p.Running {
+	switch {
+	case p.GatewayProblem != "":
+		fmt.Fprintf(w, "\nThe running gateway couldn't be asked for its signing keys: %s", p.GatewayProblem)
+	case !p.Running:
 		fmt.Fprint(w, "\nNo gateway is running here, so its signing keys aren't shown.")
 	}
 	fmt.Fprintln(w)
