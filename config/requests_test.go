@@ -115,6 +115,7 @@ oidc: { issuer: "https://localhost" }
 		{"kind: text", "kind: html"}:              `fields[2].kind: must be text, amount, currency, account or date, not "html"`,
 		{"kind: text", "kind: account"}:           `fields[2].max_length: is for texts`,
 		{"kind: amount", "kind: currency"}:        `fields[1].kind: is currency a second time`,
+		{"kind: currency", "kind: account"}:       `fields: have an amount and no currency`,
 		{"max_length: 40", "max_length: 400"}:     `fields[2].max_length: must be from 1 to 140`,
 		{"type: payment", "type: <b>"}:            `type: must be letters, digits`,
 		{"{ ja: 受取人, en: Payee }", "{ ja: 受取人 }"}: `fields[2].label.en: is missing`,

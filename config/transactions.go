@@ -6,16 +6,17 @@ import "fmt"
 const (
 	textKind     = "text"
 	currencyKind = "currency"
+	amountKind   = "amount"
 )
 
 // checkTransactions finds what would make two transactions, or two of their fields,
-// one.
+// one, and amounts of which nobody could tell what they are in.
 func checkTransactions(transactions []Transaction, d *decoder, at string) {
 	types := d.unique()
 	for i, t := range transactions {
 		at := fmt.Sprintf("%s[%d]", at, i)
 		types(t.Type, at+".type")
-		names, currencies := d.unique(), 0
+		names, currencies, amounts := d.unique(), 0, 0
 		for j, f := range t.Fields {
 			at := fmt.Sprintf("%s.fields[%d]", at, j)
 			names(f.Name, at+".name")
@@ -25,12 +26,17 @@ func checkTransactions(transactions []Transaction, d *decoder, at string) {
 			if d.has(at+".max_length") && f.Kind != textKind && f.Kind != "" {
 				d.fault(at+".max_length", "is for texts, and the field's kind is %s: leave it out", f.Kind)
 			}
-			if f.Kind != currencyKind {
-				continue
+			switch f.Kind {
+			case amountKind:
+				amounts++
+			case currencyKind:
+				if currencies++; currencies > 1 {
+					d.fault(at+".kind", "is currency a second time: nobody could tell which amount is in which")
+				}
 			}
-			if currencies++; currencies > 1 {
-				d.fault(at+".kind", "is currency a second time: nobody could tell which amount is in which")
-			}
+		}
+		if amounts > 0 && currencies == 0 {
+			d.fault(at+".fields", "have an amount and no currency that it is in: add a field of kind currency")
 		}
 	}
 }

@@ -184,8 +184,9 @@ type TransactionField struct {
 	// What its value is, always a JSON string. text: one line that can be read.
 	// amount: 150000 or 1234.50, shown with the transaction's currency and by the
 	// customs of the language. currency: its code (ISO 4217), at most one in a
-	// transaction. account: digits, capitals, hyphens and single spaces, at most
-	// 34. date: 2026-11-30.
+	// transaction, and one wherever there is an amount: a request that has an amount
+	// must have it. account: digits, capitals, hyphens and single spaces, at most 34.
+	// date: 2026-11-30.
 	Kind string `yaml:"kind" jsonschema:"required,enum=text,enum=amount,enum=currency,enum=account,enum=date"`
 
 	// What stands before it on the page, such as { ja: 受取人, en: Payee }.

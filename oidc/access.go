@@ -46,27 +46,35 @@ func (b binding) tokenType() string {
 
 func accessKey(token string) string { return store.Key("oidc.access", digest(token)) }
 
-// issueAccess keeps a new access token for g, and that code has given it, in the
-// place of what was reserved for g.
-func (p *Provider) issueAccess(ctx context.Context, g *grant, code string, bound binding) (token string, err error) {
+// issueAccess keeps the access token that code gives for g, in the place of what was
+// reserved for g. It is refused if the code was shown again meanwhile.
+func (p *Provider) issueAccess(ctx context.Context, g *grant, token, code string, bound binding) error {
 	now := p.now()
 	value, err := encode(access{
 		Client: g.Client, Subject: g.Subject, ACR: g.ACR, AMR: g.AMR, AuthTime: g.AuthTime,
 		Issued: now.Unix(), Expires: now.Add(accessTokenLife).Unix(), Bound: bound,
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
-	token = newSecret()
 	key := accessKey(token)
-	p.accounts[g.Client].exchange(now, g.Reserved, entrySize(len(value))+entrySize(len(key)), accessTokenLife)
+	p.accounts[g.Client].exchange(now, g.Reserved, entrySize(len(value))+entrySize(len(key)), usedCodeLife)
 	if err := p.passing.Put(ctx, key, value, accessTokenLife); err != nil {
-		return "", fmt.Errorf("oidc: keep access token: %w", err)
+		return fmt.Errorf("oidc: keep access token: %w", err)
 	}
-	if err := p.passing.Put(ctx, usedCodeKey(code), []byte(key), accessTokenLife); err != nil {
-		return "", fmt.Errorf("oidc: remember code: %w", err)
+	// After the token is kept: whoever takes the note before this is seen here, and
+	// whoever takes it later finds the token.
+	note, err := p.passing.Get(ctx, usedCodeKey(code))
+	if err != nil {
+		return fmt.Errorf("oidc: passing store: %w", err)
 	}
-	return token, nil
+	if string(note) == key {
+		return nil
+	}
+	if err := p.revoke(ctx, key); err != nil {
+		return err
+	}
+	return refuseCode("the code was used again at the same time")
 }
 
 // loadAccess returns what token stands for; nil if it was never issued, has
@@ -117,9 +125,36 @@ func (p *Provider) revoke(ctx context.Context, key string) error {
 	return nil
 }
 
-// usedCodeKey is where it is kept which access token a code has given, for as long
-// as that lives.
+// usedCodeLife is how long the note of a used code is kept: as long as the access
+// token, which comes after it, and what the way there may take.
+const usedCodeLife = accessTokenLife + 10*time.Second
+
+// usedCodeKey is where it is noted which access token a code gives.
 func usedCodeKey(code string) string { return store.Key("oidc.used", digest(code)) }
+
+// useCode uses code up and returns its grant, and the access token that it is to
+// give; a nil grant if it was never issued, has expired or was used before. The token
+// is noted before the code is taken, so that of parallel uses each that comes second
+// finds what it has to revoke.
+func (p *Provider) useCode(ctx context.Context, code string) (g *grant, token string, err error) {
+	live, err := p.passing.Get(ctx, codeKey(code)) // nothing is noted of codes that aren't ours
+	if err != nil {
+		return nil, "", fmt.Errorf("oidc: passing store: %w", err)
+	}
+	first := false
+	if live != nil {
+		token = newSecret()
+		if first, err = p.passing.Add(ctx, usedCodeKey(code), []byte(accessKey(token)), usedCodeLife); err != nil {
+			return nil, "", fmt.Errorf("oidc: note used code: %w", err)
+		}
+	}
+	if first {
+		if g, err = p.takeCode(ctx, code); g != nil || err != nil {
+			return g, token, err
+		}
+	}
+	return nil, "", p.revokeReused(ctx, code)
+}
 
 // revokeReused ends what a code has given that is shown a second time: one of the
 // two has stolen it (RFC 6749 §4.1.2).

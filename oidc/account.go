@@ -149,14 +149,14 @@ func errAccountFull() error {
 func entrySize(value int) int { return value + value/roundingDivisor + entryBytes }
 
 // size bounds what req comes to take: first itself and its loads, then, when
-// those are gone, its code and the answer to a second press. The access token and
-// the note of its code, which come after these, are smaller.
+// those are gone, its code, the note of its use and the answer to a second press. The
+// access token, which comes after the code, is smaller.
 func (p *Provider) size(req *request) int {
 	const fixed = 768 // names of members, digests, times, locales
 	// JSON may put a backslash before a character, and no more: see encode.
 	values := len(req.Details) + 2*(len(req.Client)+len(req.RedirectURI)+len(req.Customer)+len(req.Subject)+len(req.State)+len(req.Nonce)+len(req.ACR)+len(req.Key))
 	open := entrySize(values+fixed) + entrySize(maxLoads*loadBytes)
-	ended := entrySize(values+fixed+maxACR) + p.answerSize(req)
+	ended := entrySize(values+fixed+maxACR) + entrySize(len(accessKey(""))) + p.answerSize(req)
 	return max(open, ended)
 }
 

@@ -84,7 +84,7 @@ func (t *DetailType) check() error {
 	if !printable(t.Type, maxDetailName) || len(t.Fields) == 0 || len(t.Fields) > maxDetailFields {
 		return fmt.Errorf("must have a name of at most %d octets, and 1 to %d fields", maxDetailName, maxDetailFields)
 	}
-	taken, currencies := map[string]bool{"type": true}, 0
+	taken, currencies, amounts := map[string]bool{"type": true}, 0, 0
 	for _, f := range t.Fields {
 		text := f.Kind == DetailText
 		switch {
@@ -96,12 +96,16 @@ func (t *DetailType) check() error {
 			return fmt.Errorf("field %q: a text has a maximum length of 1 to %d, and nothing else has", f.Name, maxDetailText)
 		}
 		taken[f.Name] = true
-		if f.Kind == DetailCurrency {
+		switch f.Kind {
+		case DetailCurrency:
 			currencies++
+		case DetailAmount:
+			amounts++
+		case DetailText, DetailAccount, DetailDate:
 		}
 	}
-	if currencies > 1 {
-		return errors.New("must have at most one currency: which amount is in which couldn't be told")
+	if currencies > 1 || amounts > 0 && currencies == 0 {
+		return errors.New("must have one currency for its amounts: what they are in couldn't be told")
 	}
 	return nil
 }
@@ -187,14 +191,17 @@ func (d *Detail) check(types []DetailType) error {
 	if known < len(d.Values) {
 		return errors.New("it has a member that its type hasn't")
 	}
-	return d.checkScale(types[i].Fields)
+	return d.checkAmounts(types[i].Fields)
 }
 
-// checkScale refuses amounts with more decimals than the currency has.
-func (d *Detail) checkScale(fields []DetailField) error {
+// checkAmounts refuses amounts that have no currency, or more decimals than it has.
+func (d *Detail) checkAmounts(fields []DetailField) error {
+	if !slices.ContainsFunc(fields, func(f DetailField) bool { return f.Kind == DetailAmount && d.Values[f.Name] != "" }) {
+		return nil
+	}
 	i := slices.IndexFunc(fields, func(f DetailField) bool { return f.Kind == DetailCurrency })
 	if i < 0 || d.Values[fields[i].Name] == "" {
-		return nil
+		return errors.New("it has an amount without a currency")
 	}
 	unit, err := currency.ParseISO(d.Values[fields[i].Name])
 	if err != nil {

@@ -89,17 +89,23 @@ func TestDetailsAtTheTokenEndpoint(t *testing.T) {
 
 func TestDetailsRefused(t *testing.T) {
 	g := newGate(t, asOIDC(withPayments))
-	one := func(members string) string { return `[{"type":"payment",` + members + `}]` }
+	one := func(members string) string {
+		if !strings.Contains(members, `"currency"`) {
+			members = `"currency":"JPY",` + members
+		}
+		return `[{"type":"payment",` + members + `}]`
+	}
+	right := `{"type":"payment","amount":"1","currency":"JPY","payee":"x"}`
 	payee := func(text string) string { return one(`"amount":"1","payee":"` + text + `"`) }
 	for name, details := range map[string]string{
-		"no list":                    `{"type":"payment","amount":"1","payee":"x"}`,
+		"no list":                    right,
 		"nothing":                    `[]`,
 		"null":                       `null`,
 		"a null in it":               `[null]`,
 		"text":                       `"payment"`,
-		"no type":                    `[{"amount":"1","payee":"x"}]`,
-		"an unknown type":            `[{"type":"transfer","amount":"1","payee":"x"}]`,
-		"a type in another case":     `[{"type":"Payment","amount":"1","payee":"x"}]`,
+		"no type":                    `[{"amount":"1","currency":"JPY","payee":"x"}]`,
+		"an unknown type":            `[{"type":"transfer","amount":"1","currency":"JPY","payee":"x"}]`,
+		"a type in another case":     `[{"type":"Payment","amount":"1","currency":"JPY","payee":"x"}]`,
 		"an unknown field":           one(`"amount":"1","payee":"x","note":"y"`),
 		"a standard field":           one(`"amount":"1","payee":"x","actions":"pay"`),
 		"a list as a field":          one(`"amount":"1","payee":["x"]`),
@@ -114,6 +120,8 @@ func TestDetailsRefused(t *testing.T) {
 		"an amount with an exponent": one(`"amount":"1e9","payee":"x"`),
 		"an endless amount":          one(`"amount":"` + strings.Repeat("9", 16) + `","payee":"x"`),
 		"a tenth of a yen":           one(`"amount":"1.5","currency":"JPY","payee":"x"`),
+		"an amount in nothing":       `[{"type":"payment","amount":"1","payee":"x"}]`,
+		"one of two in nothing":      "[" + right + `,{"type":"payment","amount":"1","payee":"x"}]`,
 		"no currency":                one(`"amount":"1","currency":"AAA","payee":"x"`),
 		"a currency in small":        one(`"amount":"1","currency":"jpy","payee":"x"`),
 		"no date":                    one(`"amount":"1","payee":"x","due":"2026-02-30"`),
@@ -139,7 +147,7 @@ func TestDetailsRefused(t *testing.T) {
 		"a mark on nothing":          payee("\u0301x"),
 		"private letters":            payee("x\ue000"),
 		"half a character":           payee(`x\ud800`),
-		"too many":                   "[" + strings.Repeat(`{"type":"payment","amount":"1","payee":"x"},`, 4) + `{"type":"payment","amount":"1","payee":"x"}]`,
+		"too many":                   "[" + strings.Repeat(right+",", 4) + right + "]",
 		"too long":                   one(`"amount":"1","payee":"x"`) + strings.Repeat(" ", 4<<10),
 		"nested":                     strings.Repeat("[", 2000) + strings.Repeat("]", 2000),
 		"not UTF-8":                  payee("x\xff"),
@@ -161,7 +169,7 @@ func TestDetailsRefused(t *testing.T) {
 		"without what it may lack": one(`"amount":"0","payee":"x"`),
 		"cents":                    one(`"amount":"1234.50","currency":"USD","payee":"x"`),
 		"accents":                  payee("Zoe\u0308 Ng\u1ecdc が"),
-		"four":                     "[" + strings.Repeat(`{"type":"payment","amount":"1","payee":"x"},`, 3) + `{"type":"payment","amount":"1","payee":"x"}]`,
+		"four":                     "[" + strings.Repeat(right+",", 3) + right + "]",
 	} {
 		if a := g.portal.push(map[string]string{"authorization_details": details}); a.status != http.StatusCreated {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
@@ -174,12 +182,13 @@ func TestDetailTypesAreChecked(t *testing.T) {
 		"no name":         func(d *oidc.DetailType) { d.Type = "" },
 		"no fields":       func(d *oidc.DetailType) { d.Fields = nil },
 		"a field type":    func(d *oidc.DetailType) { d.Fields[0].Name = "type" },
-		"a field twice":   func(d *oidc.DetailType) { d.Fields[1] = d.Fields[0] },
+		"a field twice":   func(d *oidc.DetailType) { d.Fields[1].Name = d.Fields[0].Name },
 		"unknown kind":    func(d *oidc.DetailType) { d.Fields[0].Kind = "html" },
 		"endless text":    func(d *oidc.DetailType) { d.Fields[2].MaxLength = 1000 },
 		"boundless text":  func(d *oidc.DetailType) { d.Fields[2].MaxLength = 0 },
 		"bounded amount":  func(d *oidc.DetailType) { d.Fields[0].MaxLength = 5 },
 		"two currencies":  func(d *oidc.DetailType) { d.Fields[4].Kind = oidc.DetailCurrency },
+		"no currency":     func(d *oidc.DetailType) { d.Fields[1].Kind = oidc.DetailDate },
 		"too many fields": func(d *oidc.DetailType) { d.Fields = make([]oidc.DetailField, 13) },
 	} {
 		g := newGate(t)

@@ -14,7 +14,8 @@ import (
 
 // serveEndSession is the end-session endpoint (OpenID Connect RP-Initiated Logout
 // 1.0 §2). Nobody is signed in here: each code is for one request. What it ends
-// are the requests that the client has open in this browser.
+// are the requests that the client has open in this browser for the customer of the
+// id_token_hint.
 func (p *Provider) serveEndSession(w http.ResponseWriter, r *http.Request) {
 	secure(w)
 	client, location, err := p.endSession(w, r)
@@ -35,7 +36,7 @@ func (p *Provider) endSession(w http.ResponseWriter, r *http.Request) (*Client, 
 	if err != nil {
 		return nil, "", err
 	}
-	client, err := p.hinted(form)
+	client, subject, err := p.hinted(form)
 	if err != nil {
 		return client, "", err
 	}
@@ -46,7 +47,7 @@ func (p *Provider) endSession(w http.ResponseWriter, r *http.Request) (*Client, 
 	if err != nil {
 		return client, "", err
 	}
-	return client, location, p.endTransactions(w, r, client)
+	return client, location, p.endTransactions(w, r, client, subject)
 }
 
 // wayBack is where the client wants the browser; "" if it doesn't say.
@@ -83,32 +84,33 @@ func readBrowserForm(w http.ResponseWriter, r *http.Request) (params, error) {
 	return parseForm(r.URL.RawQuery)
 }
 
-// hinted returns the client that the id_token_hint was issued to; nil without one.
-func (p *Provider) hinted(form params) (*Client, error) {
+// hinted returns the client that the id_token_hint was issued to, and the subject
+// that it is about; nil without one.
+func (p *Provider) hinted(form params) (client *Client, subject string, err error) {
 	hint := form["id_token_hint"]
 	if hint == "" {
-		return nil, nil
+		return nil, "", nil
 	}
-	audience, err := p.audienceOf(hint)
+	audience, subject, err := p.issuedFor(hint)
 	if err != nil {
-		return nil, refuse(invalidRequest, "id_token_hint is not an ID token of this gateway").because(err)
+		return nil, "", refuse(invalidRequest, "id_token_hint is not an ID token of this gateway").because(err)
 	}
-	client := p.clients[audience]
+	client = p.clients[audience]
 	if client == nil || form["client_id"] != "" && form["client_id"] != client.ID {
-		return client, refuse(invalidRequest, "id_token_hint is another client's")
+		return client, "", refuse(invalidRequest, "id_token_hint is another client's")
 	}
-	return client, nil
+	return client, subject, nil
 }
 
-// audienceOf is whom we have issued an ID token to. That it has expired doesn't
-// matter here (RP-Initiated Logout §4).
-func (p *Provider) audienceOf(token string) (string, error) {
+// issuedFor is the client that we have issued an ID token to, and the subject that
+// it is about. That it has expired doesn't matter here (RP-Initiated Logout §4).
+func (p *Provider) issuedFor(token string) (clientID, subject string, err error) {
 	if len(token) > maxHint {
-		return "", fmt.Errorf("longer than %d bytes", maxHint)
+		return "", "", fmt.Errorf("longer than %d bytes", maxHint)
 	}
 	jws, err := jose.ParseSignedCompact(token, signingAlgorithms())
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	header := jws.Signatures[0].Protected
 	for _, key := range p.keys.current.Load().keys {
@@ -117,40 +119,58 @@ func (p *Provider) audienceOf(token string) (string, error) {
 		}
 		payload, err := jws.Verify(key.private.Public())
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
 		var claims struct {
 			Issuer   string   `json:"iss"`
+			Subject  string   `json:"sub"`
 			Audience []string `json:"aud"`
 		}
 		if err := josejson.Unmarshal(payload, &claims); err != nil {
-			return "", err
+			return "", "", err
 		}
 		if claims.Issuer != p.issuer || len(claims.Audience) != 1 {
-			return "", errors.New("it isn't for one client of ours")
+			return "", "", errors.New("it isn't for one client of ours")
 		}
-		return claims.Audience[0], nil
+		return claims.Audience[0], claims.Subject, nil
 	}
-	return "", errors.New("it was signed by no key that is in use")
+	return "", "", errors.New("it was signed by no key that is in use")
 }
 
-// endTransactions ends the client's requests that this browser has open.
-func (p *Provider) endTransactions(w http.ResponseWriter, r *http.Request, client *Client) error {
+// endTransactions ends the client's requests for subject that this browser has open.
+func (p *Provider) endTransactions(w http.ResponseWriter, r *http.Request, client *Client, subject string) error {
 	for _, cookie := range r.Cookies() {
 		id, ok := strings.CutPrefix(cookie.Name, cookieName(""))
 		if !ok {
 			continue
 		}
-		request, err := p.Pending(r, id)
-		if errors.Is(err, ErrNoRequest) || errors.Is(err, ErrOtherBrowser) || err == nil && request.Client != client.ID {
-			continue
-		}
+		theirs, err := p.openFor(r, id, client, subject)
 		if err != nil {
 			return err
+		}
+		if !theirs {
+			continue
 		}
 		if _, err := p.Refuse(w, r, id, Cancelled); err != nil && !errors.Is(err, ErrNoRequest) {
 			return err
 		}
 	}
 	return nil
+}
+
+// openFor reports whether id is open in this browser, for the client and subject: an
+// ID token of one customer, which a link may bring, must not end another's log-in.
+func (p *Provider) openFor(r *http.Request, id string, client *Client, subject string) (bool, error) {
+	ref, _, err := p.transaction(r, id)
+	if errors.Is(err, ErrNoRequest) || errors.Is(err, ErrOtherBrowser) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	req, err := p.loadRequest(r.Context(), ref)
+	if err != nil || req == nil {
+		return false, err
+	}
+	return req.Client == client.ID && req.subject() == subject, nil
 }

@@ -41,6 +41,7 @@ func TestEndSession(t *testing.T) {
 		t.Errorf("a refused log-out has ended the open request: %d", a.status)
 	}
 	others := g.get(browser, authorizePath("other", g.other.requestURI(nil))).header.Get("Location")
+	anothers := g.load(browser, g.portal.requestURI(map[string]string{"login_hint": "00123456780"}))
 	elsewhere := g.browser()
 	second := g.load(elsewhere, g.portal.requestURI(nil))
 	a := end(url.Values{"id_token_hint": {idToken}, "post_logout_redirect_uri": {"https://portal.example/bye"}, "state": {"a b"}})
@@ -49,6 +50,9 @@ func TestEndSession(t *testing.T) {
 	}
 	if a := g.get(browser, page); a.status != http.StatusGone {
 		t.Errorf("the open request goes on: %d %s", a.status, a.body)
+	}
+	if a := g.get(browser, anothers); a.status != http.StatusOK {
+		t.Errorf("another customer's request has ended: %d", a.status)
 	}
 	if a := g.get(browser, others); a.status != http.StatusOK {
 		t.Errorf("another portal's request has ended: %d", a.status)

@@ -25,11 +25,11 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) (*Client, 
 	if err != nil {
 		return client, err
 	}
-	g, err := p.redeem(r, client, form, bound)
+	g, token, err := p.redeem(r, client, form, bound)
 	if err != nil {
 		return client, err
 	}
-	answer, err := p.issueTokens(r.Context(), client, g, form["code"], bound)
+	answer, err := p.issueTokens(r.Context(), client, g, token, form["code"], bound)
 	if err != nil {
 		return client, err
 	}
@@ -48,9 +48,8 @@ type tokenResponse struct {
 	Details json.RawMessage `json:"authorization_details,omitempty"` // RFC 9396 §7
 }
 
-func (p *Provider) issueTokens(ctx context.Context, client *Client, g *grant, code string, bound binding) (tokenResponse, error) {
-	token, err := p.issueAccess(ctx, g, code, bound)
-	if err != nil {
+func (p *Provider) issueTokens(ctx context.Context, client *Client, g *grant, token, code string, bound binding) (tokenResponse, error) {
+	if err := p.issueAccess(ctx, g, token, code, bound); err != nil {
 		return tokenResponse{}, err
 	}
 	idToken, err := p.idToken(ctx, client, g, token, code)
@@ -72,35 +71,32 @@ func (p *Provider) idToken(ctx context.Context, client *Client, g *grant, access
 	return token, nil
 }
 
-// redeem uses up the code in form and returns its grant, if the client may have
-// it. The code is taken before anything about it is compared: of parallel
+// redeem uses up the code in form and returns its grant and the access token that is
+// to be issued for it, if the client may have it. The code is taken before anything about it is compared: of parallel
 // redemptions one can succeed, and a wrong one costs the code.
-func (p *Provider) redeem(r *http.Request, client *Client, form params, bound binding) (*grant, error) {
+func (p *Provider) redeem(r *http.Request, client *Client, form params, bound binding) (g *grant, token string, err error) {
 	switch form["grant_type"] {
 	case "authorization_code":
 	case "":
-		return nil, refuse(invalidRequest, "grant_type is required")
+		return nil, "", refuse(invalidRequest, "grant_type is required")
 	default:
-		return nil, refuse(unsupportedGrantType, "grant_type must be authorization_code")
+		return nil, "", refuse(unsupportedGrantType, "grant_type must be authorization_code")
 	}
 	if form["authorization_details"] != "" { // RFC 9396 §6: fewer could be asked for here
-		return nil, refuse(invalidAuthorizations, "what was asked for when the request was made is what is granted")
+		return nil, "", refuse(invalidAuthorizations, "what was asked for when the request was made is what is granted")
 	}
 	if form["code"] == "" {
-		return nil, refuse(invalidRequest, "code is required")
+		return nil, "", refuse(invalidRequest, "code is required")
 	}
-	g, err := p.takeCode(r.Context(), form["code"])
+	g, token, err = p.useCode(r.Context(), form["code"])
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	// One answer to all of these: whoever holds a code that isn't theirs must
 	// not learn what is wrong with it. The log has the reason.
 	var reason string
 	switch {
 	case g == nil:
-		if err := p.revokeReused(r.Context(), form["code"]); err != nil {
-			return nil, err
-		}
 		reason = "the code is unknown, expired or used"
 	case g.Client != client.ID:
 		reason = "the code is another client's"
@@ -111,10 +107,17 @@ func (p *Provider) redeem(r *http.Request, client *Client, form params, bound bi
 	case g.Key != "" && g.Key != bound.Key:
 		reason = "it was bound to another DPoP key when the request was pushed"
 	default:
-		return g, nil
+		return g, token, nil
 	}
 	if g != nil {
+		if err := p.revokeReused(r.Context(), form["code"]); err != nil { // the note takes room that is given back
+			return nil, "", err
+		}
 		p.accounts[g.Client].release(g.Reserved)
 	}
-	return nil, refuse(invalidGrant, "the code, redirect_uri or code_verifier is not right").because(errors.New(reason))
+	return nil, "", refuseCode(reason)
+}
+
+func refuseCode(reason string) error {
+	return refuse(invalidGrant, "the code, redirect_uri or code_verifier is not right").because(errors.New(reason))
 }

@@ -64,26 +64,35 @@ func (v *visit) transactions() ([]transaction, error) {
 				return nil, fmt.Errorf("realm %q doesn't describe all of a transaction", v.Realm)
 			}
 		}
+		if described.hasAmount(d) && described.currency(d) == "" {
+			return nil, fmt.Errorf("realm %q has an amount to show that is in no currency", v.Realm)
+		}
 		shown = append(shown, transaction{Title: inLanguage(described.Title, v.lang), Rows: described.rows(d, v.lang)})
 	}
 	return shown, nil
 }
 
+// hasAmount reports whether d has an amount.
+func (t DetailType) hasAmount(d Detail) bool {
+	return slices.ContainsFunc(t.Fields, func(f DetailField) bool { return f.Kind == DetailAmount && d.Values[f.Name] != "" })
+}
+
+// currency is what d's amounts are in; "" if it doesn't say.
+func (t DetailType) currency(d Detail) string {
+	i := slices.IndexFunc(t.Fields, func(f DetailField) bool { return f.Kind == DetailCurrency })
+	if i < 0 {
+		return ""
+	}
+	return d.Values[t.Fields[i].Name]
+}
+
 // rows are the lines that d has.
 func (t DetailType) rows(d Detail, lang string) []detailRow {
-	currency, amounts := "", 0
-	for _, f := range t.Fields {
-		switch {
-		case f.Kind == DetailCurrency:
-			currency = d.Values[f.Name]
-		case f.Kind == DetailAmount && d.Values[f.Name] != "":
-			amounts++
-		}
-	}
+	currency, amounts := t.currency(d), t.hasAmount(d)
 	var rows []detailRow
 	for _, f := range t.Fields {
 		value, there := d.Values[f.Name]
-		if !there || f.Kind == DetailCurrency && amounts > 0 {
+		if !there || f.Kind == DetailCurrency && amounts {
 			continue
 		}
 		row := detailRow{Label: inLanguage(f.Label, lang), Value: value, Figures: f.Kind != DetailText}
@@ -112,10 +121,7 @@ func amount(value, currency, lang string) string {
 	if fraction {
 		b.WriteString("." + decimals)
 	}
-	switch {
-	case currency == "":
-		return b.String()
-	case currency == "JPY" && lang == "ja":
+	if currency == "JPY" && lang == "ja" {
 		return b.String() + "円"
 	}
 	return currency + "\u00a0" + b.String() // not to be parted at the end of a line
