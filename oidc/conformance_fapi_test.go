@@ -87,7 +87,8 @@ func fapiModules() map[string]func(*testing.T, *gate) {
 		}),
 		"ensure-dpopproof-with-iat-10seconds-before-succeeds": proofPasses(func(g *gate) map[string]any { return map[string]any{"iat": g.now().Add(-10 * time.Second).Unix()} }),
 		"ensure-dpopproof-with-iat-10seconds-after-succeeds":  proofPasses(func(g *gate) map[string]any { return map[string]any{"iat": g.now().Add(10 * time.Second).Unix()} }),
-		"dpop-negative-tests":                                 proofsRefused,
+
+		"dpop-negative-tests": proofsRefused,
 
 		"ensure-mismatched-dpop-jkt-fails":                           jktAndProofDiffer,
 		"ensure-token-endpoint-fails-with-mismatched-dpop-proof-jkt": boundTo(byProof, false),

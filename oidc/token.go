@@ -21,6 +21,9 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) (*Client, 
 	if err != nil {
 		return client, err
 	}
+	if err := checkTokenRequest(form); err != nil {
+		return client, err
+	}
 	bound, err := p.bind(w, r, client) // first: a client that lacks a nonce only must not lose its code
 	if err != nil {
 		return client, err
@@ -35,6 +38,24 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) (*Client, 
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return client, nil
+}
+
+// checkTokenRequest refuses what no proof could mend, and uses nothing up.
+func checkTokenRequest(form params) error {
+	switch form["grant_type"] {
+	case "authorization_code":
+	case "":
+		return refuse(invalidRequest, "grant_type is required")
+	default:
+		return refuse(unsupportedGrantType, "grant_type must be authorization_code")
+	}
+	if form["authorization_details"] != "" { // RFC 9396 §6: fewer could be asked for here
+		return refuse(invalidAuthorizations, "what was asked for when the request was made is what is granted")
+	}
+	if form["code"] == "" {
+		return refuse(invalidRequest, "code is required")
+	}
+	return nil
 }
 
 // tokenResponse is RFC 6749 §5.1 with OIDC Core §3.1.3.3.
@@ -72,22 +93,10 @@ func (p *Provider) idToken(ctx context.Context, client *Client, g *grant, access
 }
 
 // redeem uses up the code in form and returns its grant and the access token that is
-// to be issued for it, if the client may have it. The code is taken before anything about it is compared: of parallel
-// redemptions one can succeed, and a wrong one costs the code.
+// to be issued for it, if the client may have it. The code is taken before anything
+// about it is compared: of parallel redemptions one can succeed, and a wrong one costs
+// the code.
 func (p *Provider) redeem(r *http.Request, client *Client, form params, bound binding) (g *grant, token string, err error) {
-	switch form["grant_type"] {
-	case "authorization_code":
-	case "":
-		return nil, "", refuse(invalidRequest, "grant_type is required")
-	default:
-		return nil, "", refuse(unsupportedGrantType, "grant_type must be authorization_code")
-	}
-	if form["authorization_details"] != "" { // RFC 9396 §6: fewer could be asked for here
-		return nil, "", refuse(invalidAuthorizations, "what was asked for when the request was made is what is granted")
-	}
-	if form["code"] == "" {
-		return nil, "", refuse(invalidRequest, "code is required")
-	}
 	g, token, err = p.useCode(r.Context(), form["code"])
 	if err != nil {
 		return nil, "", err
