@@ -129,7 +129,7 @@ func (p *Provider) fromBrowser(r *http.Request, client *Client, form params) (re
 		return back(err)
 	}
 	ref = digest(newSecret())
-	if err := p.saveRequest(r.Context(), ref, req, unproven); err != nil {
+	if err := p.saveUnproven(r.Context(), ref, req); err != nil {
 		return back(err)
 	}
 	return ref, req, nil
