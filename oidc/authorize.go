@@ -128,6 +128,12 @@ func (p *Provider) fromBrowser(r *http.Request, client *Client, form params) (re
 	if err != nil {
 		return back(err)
 	}
+	if form["id_token_hint"] != "" {
+		if ref, req, err = p.fromHint(r.Context(), client, form, req); err != nil && !errors.Is(err, errNoSuchRequest) {
+			return back(err)
+		}
+		return ref, req, err
+	}
 	ref = digest(newSecret())
 	if err := p.saveUnproven(r.Context(), ref, req); err != nil {
 		return back(err)
