@@ -149,14 +149,14 @@ func (p *Provider) fromObject(ctx context.Context, client *Client, raw string) (
 	if err != nil {
 		return "", nil, err
 	}
-	if err := p.madeSinceStart(object); err != nil {
-		return "", nil, err
-	}
 	to, err := trusted(client, form)
 	if err != nil {
 		return "", nil, err
 	}
 	back := func(err error) (string, *request, error) { return "", nil, &returnedError{*to, err} }
+	if err := p.madeSinceStart(object); err != nil {
+		return back(err)
+	}
 	if req, err = p.newRequest(ctx, client, form, signed); err != nil {
 		return back(err)
 	}
