@@ -710,8 +710,9 @@ type OIDCHintIssuer struct {
 	// which never changes, or preferred_username. Default: sub.
 	CustomerClaim string `yaml:"customer_claim" jsonschema:"pattern=^[A-Za-z0-9_.:/-]+$,maxLength=255,default=sub" must:"be the name of a claim"`
 
-	// How long ago an ID token may have expired, 0s to 1h. Microsoft Entra's have
-	// expired when they come. Default: 10m with profile entra-eam, else 0s.
+	// How long ago an ID token may have expired, 0s to 1h, and by how much more than
+	// ten minutes ago it may have been issued. Microsoft Entra's have expired when
+	// they come. Default: 10m with profile entra-eam, else 0s.
 	ExpiredFor time.Duration `yaml:"expired_for" jsonschema:"minimum=0s,maximum=1h"`
 
 	// File of its public keys, a JWK Set (RFC 7517), as of the portal's, and those

@@ -121,8 +121,8 @@ func (a *account) giveBack(r reservation) {
 	}
 }
 
-// sweep frees what has ended. No reservation is longer than some 13 minutes, so ends
-// has at most 800 members. The caller holds a.mu.
+// sweep frees what has ended. No reservation is longer than that of the uses of a hint,
+// some 73 minutes, so ends has at most 4400 members. The caller holds a.mu.
 func (a *account) sweep(second int64) {
 	if second == a.swept {
 		return

@@ -128,8 +128,14 @@ func (p *Provider) fromBrowser(r *http.Request, client *Client, form params) (re
 	if err != nil {
 		return back(err)
 	}
+	if form["id_token_hint"] != "" {
+		if ref, req, err = p.fromHint(r.Context(), client, form, req); err != nil && !errors.Is(err, errNoSuchRequest) {
+			return back(err)
+		}
+		return ref, req, err
+	}
 	ref = digest(newSecret())
-	if err := p.saveRequest(r.Context(), ref, req, unproven); err != nil {
+	if err := p.saveUnproven(r.Context(), ref, req); err != nil {
 		return back(err)
 	}
 	return ref, req, nil
@@ -143,14 +149,14 @@ func (p *Provider) fromObject(ctx context.Context, client *Client, raw string) (
 	if err != nil {
 		return "", nil, err
 	}
-	if err := p.madeSinceStart(object); err != nil {
-		return "", nil, err
-	}
 	to, err := trusted(client, form)
 	if err != nil {
 		return "", nil, err
 	}
 	back := func(err error) (string, *request, error) { return "", nil, &returnedError{*to, err} }
+	if err := p.madeSinceStart(object); err != nil {
+		return back(err)
+	}
 	if req, err = p.newRequest(ctx, client, form, signed); err != nil {
 		return back(err)
 	}

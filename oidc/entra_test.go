@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"crypto/rand"
 	"crypto/sha1" // x5t (RFC 7515 §4.1.7)
 	"crypto/x509"
 	"encoding/base64"
@@ -52,7 +53,7 @@ func (e *entra) hint(now time.Time, changed map[string]any) string {
 	claims := map[string]any{
 		"ver": "2.0", "iss": entraIssuer, "sub": entraSubject, "aud": entraApp,
 		"exp": now.Add(-time.Second).Unix(), "iat": now.Unix(), "nbf": now.Unix(),
-		"name": "Test User 2", "preferred_username": "testuser2@contoso.com", "oid": "951ddb04-b16d-45f3-bbf7-b0fa18fa7aee", "tid": entraTenant,
+		"name": "Test User 2", "preferred_username": "testuser2@contoso.com", "oid": "951ddb04-b16d-45f3-bbf7-b0fa18fa7aee", "tid": entraTenant, "uti": rand.Text(),
 	}
 	maps.Copy(claims, changed)
 	maps.DeleteFunc(claims, func(_ string, value any) bool { return value == nil })

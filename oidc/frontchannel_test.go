@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -271,9 +272,8 @@ func TestBareRequestThatCanNotGoBack(t *testing.T) {
 func TestBareRequestsLeaveRoomForPushedOnes(t *testing.T) {
 	g := newGate(t, asOIDC(func(c *oidc.Client) { c.BareHint = true }))
 	g.provider.LimitAccounts(smallAccount)
-	path := barePath(map[string]string{"login_hint": customer})
 	for i := 0; ; i++ {
-		a := g.get(g.browser(), path)
+		a := g.get(g.browser(), barePath(map[string]string{"login_hint": strconv.Itoa(i)}))
 		if a.header.Get("Set-Cookie") != "" {
 			if i == 1000 {
 				t.Fatal("there is no end to it")

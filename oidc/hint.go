@@ -23,6 +23,9 @@ const (
 	maxHintIssuers = 8
 	// hintSkew is how far an issuer's clock may differ.
 	hintSkew = time.Minute
+	// maxHintAge is how old a hint may be, and ExpiredFor more: a first factor of a
+	// moment ago, and a slow person. An ID token that lives for a year is none.
+	maxHintAge = 10 * time.Minute
 	// maxExpiredFor bounds HintIssuer.ExpiredFor: a hint is for this one log-in.
 	maxExpiredFor = time.Hour
 )
@@ -40,10 +43,14 @@ type HintIssuer struct {
 	Tenant string
 	// Claim names the customer; "": sub.
 	Claim string
-	// ExpiredFor is how long ago a hint may have expired.
+	// ExpiredFor is how long ago a hint may have expired, and by how much more than
+	// ten minutes ago it may have been issued.
 	ExpiredFor time.Duration
 	Keys       KeySource
 }
+
+// maxAge is how long ago a hint may have been issued.
+func (i *HintIssuer) maxAge() time.Duration { return maxHintAge + i.ExpiredFor }
 
 func (i *HintIssuer) check() error {
 	switch {
@@ -197,6 +204,8 @@ func (h *hint) verify(issuer *HintIssuer, now time.Time) error {
 		return errors.New("iat is missing")
 	case c.IssuedAt.Time().After(now.Add(hintSkew)):
 		return errors.New("iat is in the future")
+	case c.IssuedAt.Time().Before(now.Add(-issuer.maxAge() - hintSkew)):
+		return fmt.Errorf("iat is more than %s ago", issuer.maxAge())
 	case c.NotBefore != nil && c.NotBefore.Time().After(now.Add(hintSkew)):
 		return errors.New("nbf is in the future")
 	case !printable(c.Subject, maxSubject):

@@ -136,13 +136,14 @@ func (o *requestObject) verify(id string, keys []jose.JSONWebKey, issuer string,
 }
 
 // madeSinceStart refuses an object that may have been used before the start, which
-// nothing remembers. A pushed one needs no such care: only its client can push it.
+// nothing remembers: by its client's clock, which may have been ahead. A pushed one
+// needs no such care: only its client can push it.
 func (p *Provider) madeSinceStart(o *requestObject) error {
 	made := o.claims.NotBefore.Time()
 	if o.claims.IssuedAt != nil {
 		made = o.claims.IssuedAt.Time()
 	}
-	if made.Unix() > p.started.Unix() {
+	if made.Unix() > p.started.Add(clockSkew).Unix() {
 		return nil
 	}
 	return (&protocolError{

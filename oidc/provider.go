@@ -67,10 +67,11 @@ type Config struct {
 type Provider struct {
 	issuer    string
 	clients   map[string]*Client
-	accounts  map[string]*account  // by client id
-	marks     map[string]*mark     // by client id
-	fetched   map[keyOwner]*keySet // those with a jwks_uri
-	decoys    []jose.JSONWebKey    // what to verify by for want of a key
+	accounts  map[string]*account          // by client id
+	unproven  map[string]*unprovenRequests // by client id
+	marks     map[string]*mark             // by client id
+	fetched   map[keyOwner]*keySet         // those with a jwks_uri
+	decoys    []jose.JSONWebKey            // what to verify by for want of a key
 	limits    *limits
 	mtls      string // MTLSURL
 	discovery []byte
@@ -137,6 +138,7 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		limits:    newLimits(c.Now, c.AddressRate, clients),
 		clients:   clients,
 		accounts:  make(map[string]*account, len(clients)),
+		unproven:  make(map[string]*unprovenRequests, len(clients)),
 		marks:     marks,
 		passing:   c.Passing,
 		records:   c.Records,
@@ -158,6 +160,7 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	}
 	for id, client := range clients {
 		p.accounts[id] = newAccount(c.Now())
+		p.unproven[id] = newUnprovenRequests()
 		if client.BareHint {
 			c.Logger.WarnContext(ctx, "a client takes login_hint from the browser, so whoever holds the browser says whose one-time password is asked for; "+
 				"push the request, sign it, or name the customer by an id_token_hint", "client", id)

@@ -83,6 +83,7 @@ func (p *Provider) endRequest(ctx context.Context, ref string) (*request, error)
 	if req == nil {
 		return nil, err
 	}
+	p.unproven[req.Client].remove(req.Customer, ref)
 	if _, err := p.passing.Take(ctx, loadsKey(ref)); err != nil {
 		return nil, fmt.Errorf("oidc: end loads: %w", err)
 	}
