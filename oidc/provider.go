@@ -28,7 +28,7 @@ type Config struct {
 	MTLSURL string
 	Clients []Client
 	// AddressRate is how many requests a second one address may make at the back
-	// channel; 0: no limit.
+	// channel, and apart from these at /authorize; 0: no limit.
 	AddressRate int
 	Locales     []language.Tag // the languages of the code page
 
@@ -46,8 +46,8 @@ type Config struct {
 	CodePage func(id, client string) string
 	// NoRequest answers a browser at /authorize with a page, since there is no
 	// address that it could safely be sent to. status is 404 if its request is
-	// unknown, expired or ended; 503 if that can't be said now, and the same
-	// address may lead on in a moment.
+	// unknown, expired or ended; 503 if that can't be said now, 429 if too much
+	// comes from there: the same address may lead on in a moment.
 	NoRequest func(w http.ResponseWriter, r *http.Request, status int)
 	// SignedOut answers a browser at /end_session that need not go back to a
 	// portal.
