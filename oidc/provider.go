@@ -137,8 +137,8 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		decoys:    decoys,
 		limits:    newLimits(c.Now, c.AddressRate, clients),
 		clients:   clients,
-		accounts:  make(map[string]*account, len(clients)),
-		unproven:  make(map[string]*unprovenRequests, len(clients)),
+		accounts:  newAccounts(clients, c.Now()),
+		unproven:  newUnprovenRequests(clients),
 		marks:     marks,
 		passing:   c.Passing,
 		records:   c.Records,
@@ -159,8 +159,6 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		requests:       newRequestCounter(),
 	}
 	for id, client := range clients {
-		p.accounts[id] = newAccount(c.Now())
-		p.unproven[id] = newUnprovenRequests()
 		if client.BareHint {
 			c.Logger.WarnContext(ctx, "a client takes login_hint from the browser, so whoever holds the browser says whose one-time password is asked for; "+
 				"push the request, sign it, or name the customer by an id_token_hint", "client", id)
