@@ -579,6 +579,7 @@ type OIDC struct {
 
 	// How many requests a second one address (of IPv6: one /64) may make to the
 	// endpoints that portals talk to, 0 to 100000; above that the answer is 429.
+	// Browsers may begin as many log-ins from it, counted apart.
 	// Portals behind one proxy have one address. 0: no limit. Default: 1000.
 	AddressRate int `yaml:"address_rate" jsonschema:"minimum=0,maximum=100000,default=1000"`
 

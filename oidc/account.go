@@ -51,6 +51,14 @@ func newAccount(now time.Time) *account {
 	return &account{limit: ClientBytes, start: now, ends: make(map[int64]int)}
 }
 
+func newAccounts(clients map[string]*Client, now time.Time) map[string]*account {
+	accounts := make(map[string]*account, len(clients))
+	for id := range clients {
+		accounts[id] = newAccount(now)
+	}
+	return accounts
+}
+
 // purpose is what a part of an account is for.
 type purpose int
 

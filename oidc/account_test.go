@@ -99,7 +99,7 @@ func TestFullAccountShutsOutNobodyElse(t *testing.T) {
 func testFullAccount(t *testing.T, pushed map[string]string) {
 	g := newSmallGate(t)
 	var pages []string
-	browser := g.browser()
+	var browsers []*http.Client
 	for i := 0; ; i++ {
 		a := g.portal.push(pushed)
 		if a.status != http.StatusCreated {
@@ -109,6 +109,8 @@ func testFullAccount(t *testing.T, pushed map[string]string) {
 		if i == 100 {
 			t.Fatal("there is no end to it")
 		}
+		browser := g.browser()
+		browsers = append(browsers, browser)
 		for range 16 { // from 16 tabs, or by a script
 			pages = append(pages, g.load(browser, a.field("request_uri")))
 		}
@@ -123,7 +125,7 @@ func testFullAccount(t *testing.T, pushed map[string]string) {
 	}
 	for i := 0; i < len(pages); i += 16 {
 		page := pages[i : i+16][i%16]
-		code := g.post(browser, page, "").callback(t).Get("code")
+		code := g.post(browsers[i/16], page, "").callback(t).Get("code")
 		if a := g.portal.redeem(code, map[string]string{"redirect_uri": longURI}); a.status != http.StatusOK {
 			t.Errorf("a customer who was there already: %d %s", a.status, a.body)
 		}

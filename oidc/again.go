@@ -16,7 +16,8 @@ const (
 	// that of the second. Nobody comes back to a page as fast.
 	secondPress = 10 * time.Second
 	// formLife is how long the page with the form can be fetched: by the redirect
-	// that leads to it, and by a reload.
+	// that leads to it, and by a reload. An ID token stands in it in clear, so one is
+	// there for secondPress once it has been fetched.
 	formLife = codeLife
 )
 
@@ -31,6 +32,7 @@ type keptAnswer struct {
 	Client  string   `json:"client"`
 	Locales []string `json:"locales,omitempty"`
 	Answer  response `json:"answer"`
+	Fetched bool     `json:"fetched,omitempty"` // its end is near, and comes no later for a reload
 }
 
 func answerKey(id string) string { return store.Key("oidc.answer", id) }
@@ -85,7 +87,11 @@ func (p *Provider) kept(r *http.Request, id string) (*keptAnswer, error) {
 // serveResponse shows the page whose form takes the answer to the portal.
 func (p *Provider) serveResponse(w http.ResponseWriter, r *http.Request) {
 	secure(w)
-	kept, err := p.kept(r, r.PathValue("id"))
+	id := r.PathValue("id")
+	kept, err := p.kept(r, id)
+	if err == nil && kept.Answer.Fields.Has("id_token") && !kept.Fetched {
+		err = p.endSoon(r.Context(), id, kept)
+	}
 	switch {
 	case err == nil && kept.Answer.Fields == nil, errors.Is(err, ErrNoRequest):
 		p.refuseBrowser(w, r, errNoSuchRequest)
@@ -95,6 +101,19 @@ func (p *Provider) serveResponse(w http.ResponseWriter, r *http.Request) {
 	default:
 		p.send(w, r, p.clients[kept.Client], kept.Locales, kept.Answer)
 	}
+}
+
+// endSoon leaves an answer that has been fetched only for secondPress.
+func (p *Provider) endSoon(ctx context.Context, id string, kept *keptAnswer) error {
+	kept.Fetched = true
+	value, err := encode(kept)
+	if err != nil {
+		return err
+	}
+	if err := p.passing.Put(ctx, answerKey(id), value, secondPress); err != nil {
+		return fmt.Errorf("oidc: keep answer: %w", err)
+	}
+	return nil
 }
 
 // forgetAnswer ends the answer of transaction id.

@@ -335,6 +335,30 @@ func TestAddressRate(t *testing.T) {
 	}
 }
 
+// Browsers at one address don't take what its portals have, nor theirs take the browsers'.
+func TestAddressRateOfBrowsers(t *testing.T) {
+	g := newGate(t, func(g *gate) { g.stopped, g.addressRate = time.Now(), 3 }, asOIDC(func(c *oidc.Client) { c.BareHint = true }))
+	login, uri := barePath(map[string]string{"login_hint": customer}), g.portal.requestURI(nil)
+	for range 2 {
+		g.portal.push(nil)
+	}
+	for _, path := range []string{login, authorizePath("portal", uri), login} {
+		if a := g.get(g.browser(), path); a.header.Get("Set-Cookie") == "" {
+			t.Fatalf("within its rate: %d %s", a.status, a.header.Get("Location"))
+		}
+	}
+	for _, path := range []string{login, authorizePath("portal", uri), "/authorize"} {
+		a := g.get(g.browser(), path)
+		if a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") != "1" || a.header.Get("Set-Cookie") != "" || a.header.Get("Location") != "" {
+			t.Errorf("beyond: %d, Retry-After %q", a.status, a.header.Get("Retry-After"))
+		}
+	}
+	g.advance(time.Second)
+	if a := g.get(g.browser(), authorizePath("portal", uri)); a.header.Get("Set-Cookie") == "" || g.portal.push(nil).status != http.StatusCreated {
+		t.Errorf("after a second: %d", a.status)
+	}
+}
+
 // Entra never asks by itself.
 func TestEntraHasNoBackChannel(t *testing.T) {
 	g := newGate(t, func(g *gate) {

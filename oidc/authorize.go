@@ -43,8 +43,12 @@ func (e *returnedError) Unwrap() error { return e.cause }
 
 // refuseBrowser answers a browser that can't safely be sent anywhere.
 func (p *Provider) refuseBrowser(w http.ResponseWriter, r *http.Request, err error) {
-	status := http.StatusNotFound
-	if asProtocolError(err).status >= http.StatusInternalServerError {
+	status, e := http.StatusNotFound, asProtocolError(err)
+	switch {
+	case e.status == http.StatusTooManyRequests:
+		status = e.status
+		w.Header().Set("Retry-After", seconds(e.retryAfter))
+	case e.status >= http.StatusInternalServerError:
 		status = http.StatusServiceUnavailable
 	}
 	p.noRequest(w, r, status)
@@ -53,6 +57,9 @@ func (p *Provider) refuseBrowser(w http.ResponseWriter, r *http.Request, err err
 // authorize returns the code page, to send the browser to. It has set the cookie
 // that binds the transaction.
 func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) (*Client, string, error) {
+	if err := p.limits.browser(sourceOf(r)); err != nil {
+		return nil, "", err
+	}
 	form, err := readBrowserForm(w, r)
 	if err != nil {
 		return nil, "", err
@@ -107,9 +114,6 @@ func (p *Provider) loadable(ctx context.Context, client *Client, ref string) (*r
 // has that: a request object, or else parameters whose customer an id_token_hint
 // names, or, for a client that is marked for it, a bare login_hint.
 func (p *Provider) fromBrowser(r *http.Request, client *Client, form params) (ref string, req *request, err error) {
-	if err := p.limits.address(sourceOf(r)); err != nil {
-		return "", nil, err
-	}
 	switch {
 	case client.Profile == ProfileFAPI2: // FAPI 2.0 Security Profile §5.3.2.2
 		return "", nil, refuse(invalidRequest, "client_id and request_uri are required: push the request to /par")

@@ -304,7 +304,7 @@ func (b *basicOP) otherExchange(code string) answer {
 }
 
 func secretInTheForm(t *testing.T, b *basicOP) {
-	b.advance(2 * time.Second) // objects from before the start are refused
+	b.advance(12 * time.Second) // objects from before the start are refused
 	tokens := b.otherExchange(b.otherCode(objectPath("other", b.other.object(nil))))
 	if tokens.status != http.StatusOK || b.verified(tokens.field("id_token"), "other")["sub"] != customer {
 		t.Errorf("%d %s", tokens.status, tokens.body)
@@ -313,7 +313,7 @@ func secretInTheForm(t *testing.T, b *basicOP) {
 
 // objectsRedirectURI: what is signed counts, whatever stands beside it.
 func objectsRedirectURI(t *testing.T, b *basicOP) {
-	b.advance(2 * time.Second)
+	b.advance(12 * time.Second)
 	path := objectPath("other", b.other.object(nil)) + "&redirect_uri=" + url.QueryEscape("https://evil.example/")
 	if tokens := b.otherExchange(b.otherCode(path)); tokens.status != http.StatusOK {
 		t.Errorf("%d %s", tokens.status, tokens.body)

@@ -260,3 +260,20 @@ func TestEntraRefused(t *testing.T) {
 		}
 	}
 }
+
+// Once it is fetched, an ID token is soon gone, however often the browser comes back.
+func TestEntraAnswerIsGoneOnceFetched(t *testing.T) {
+	g, e := newEntraGate(t)
+	browser := g.browser()
+	to := g.post(browser, g.post(browser, "/authorize", e.form(g.now(), nil)).header.Get("Location"), "").header.Get("Location")
+	g.advance(20 * time.Second)
+	for range 2 {
+		if postedForm(t, g.get(browser, to)).Fields.Get("id_token") == "" {
+			t.Fatal("no ID token")
+		}
+		g.advance(6 * time.Second)
+	}
+	if a := g.get(browser, to); a.status != http.StatusGone {
+		t.Errorf("12 s after it was fetched: %d %s", a.status, a.body)
+	}
+}

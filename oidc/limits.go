@@ -24,12 +24,13 @@ const (
 	maxBuckets = 1 << 14
 )
 
-// limits are what holds back the back channel. A stranger can use up what an
+// limits are what holds back the back channel, and browsers at /authorize. A stranger can use up what an
 // address has, never what a client has: its rate is taken only by requests that
 // it has authenticated, and failures in its name are answered otherwise but
 // never keep a right authentication out.
 type limits struct {
-	addresses *buckets[netip.Prefix] // all requests; nil: no limit
+	addresses *buckets[netip.Prefix] // all requests of the back channel; nil: no limit
+	browsers  *buckets[netip.Prefix] // all at /authorize, likewise: a portal may be behind the address of those it serves
 	clients   map[string]*rate.Limiter
 	now       func() time.Time
 
@@ -47,6 +48,7 @@ func newLimits(now func() time.Time, addressRate int, clients map[string]*Client
 	}
 	if addressRate > 0 {
 		l.addresses = newBuckets[netip.Prefix](now, rate.Limit(addressRate), addressRate)
+		l.browsers = newBuckets[netip.Prefix](now, rate.Limit(addressRate), addressRate)
 	}
 	for id, c := range clients {
 		if c.Rate > 0 {
@@ -57,11 +59,16 @@ func newLimits(now func() time.Time, addressRate int, clients map[string]*Client
 }
 
 // address takes one request of an address.
-func (l *limits) address(from netip.Prefix) error {
-	if l.addresses == nil {
+func (l *limits) address(from netip.Prefix) error { return within(l.addresses, from) }
+
+// browser takes one request of an address at /authorize.
+func (l *limits) browser(from netip.Prefix) error { return within(l.browsers, from) }
+
+func within(table *buckets[netip.Prefix], from netip.Prefix) error {
+	if table == nil {
 		return nil
 	}
-	if wait := l.addresses.take(from); wait > 0 {
+	if wait := table.take(from); wait > 0 {
 		return tooMany(wait)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"otpgate/internal/store"
@@ -49,7 +50,17 @@ func parseTransactionID(id string) (ref string, n int, ok bool) {
 // cookieName: one cookie for each transaction, so that two tabs don't take each
 // other's away. The __Host- prefix keeps subdomains and plain http from setting
 // it (RFC 6265bis §4.1.3.2).
-func cookieName(id string) string { return "__Host-otpgate-" + id }
+func cookieName(id string) string { return cookiePrefix + id }
+
+const (
+	cookiePrefix = "__Host-otpgate-"
+	// maxCookies of one browser: two persons' loads. At some 110 octets each they
+	// are 3.5 KiB; servers and proxies commonly refuse headers from 8 KiB on.
+	maxCookies = 2 * maxLoads
+	// maxCookiesRead is above the 180 that browsers keep for a site; each costs
+	// a look into the store.
+	maxCookiesRead = 256
+)
 
 // openTransaction opens one more transaction of the request ref of client, binds it to
 // the browser by a cookie and returns the address of its page.
@@ -60,8 +71,33 @@ func (p *Provider) openTransaction(w http.ResponseWriter, r *http.Request, ref, 
 		return "", err
 	}
 	id := transactionID(ref, n)
+	p.clearSurplus(w, r)
 	setCookie(w, id, browser, transactionLife)
 	return p.codePage(id, client), nil
+}
+
+// clearSurplus makes room in a browser that has the cookies of too many transactions:
+// those that are over go first, then the oldest, which it sends first (RFC 6265 §5.4).
+func (p *Provider) clearSurplus(w http.ResponseWriter, r *http.Request) {
+	var over, open []string
+	for _, cookie := range r.Cookies() {
+		id, isOurs := strings.CutPrefix(cookie.Name, cookiePrefix)
+		if _, _, ok := parseTransactionID(id); !isOurs || !ok {
+			continue
+		}
+		if _, _, err := p.transaction(r, id); err != nil {
+			over = append(over, id)
+		} else {
+			open = append(open, id)
+		}
+		if len(over)+len(open) == maxCookiesRead {
+			break
+		}
+	}
+	surplus := max(len(over)+len(open)-maxCookies+1, 0) // one more comes
+	for _, id := range append(over, open...)[:surplus] {
+		setCookie(w, id, "", -time.Second)
+	}
 }
 
 // setCookie sets the cookie of transaction id; with life below 0 it clears it.

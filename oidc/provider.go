@@ -28,7 +28,7 @@ type Config struct {
 	MTLSURL string
 	Clients []Client
 	// AddressRate is how many requests a second one address may make at the back
-	// channel; 0: no limit.
+	// channel, and apart from these at /authorize; 0: no limit.
 	AddressRate int
 	Locales     []language.Tag // the languages of the code page
 
@@ -46,8 +46,8 @@ type Config struct {
 	CodePage func(id, client string) string
 	// NoRequest answers a browser at /authorize with a page, since there is no
 	// address that it could safely be sent to. status is 404 if its request is
-	// unknown, expired or ended; 503 if that can't be said now, and the same
-	// address may lead on in a moment.
+	// unknown, expired or ended; 503 if that can't be said now, 429 if too much
+	// comes from there: the same address may lead on in a moment.
 	NoRequest func(w http.ResponseWriter, r *http.Request, status int)
 	// SignedOut answers a browser at /end_session that need not go back to a
 	// portal.
@@ -137,8 +137,8 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		decoys:    decoys,
 		limits:    newLimits(c.Now, c.AddressRate, clients),
 		clients:   clients,
-		accounts:  make(map[string]*account, len(clients)),
-		unproven:  make(map[string]*unprovenRequests, len(clients)),
+		accounts:  newAccounts(clients, c.Now()),
+		unproven:  newUnprovenRequests(clients),
 		marks:     marks,
 		passing:   c.Passing,
 		records:   c.Records,
@@ -159,8 +159,6 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		requests:       newRequestCounter(),
 	}
 	for id, client := range clients {
-		p.accounts[id] = newAccount(c.Now())
-		p.unproven[id] = newUnprovenRequests()
 		if client.BareHint {
 			c.Logger.WarnContext(ctx, "a client takes login_hint from the browser, so whoever holds the browser says whose one-time password is asked for; "+
 				"push the request, sign it, or name the customer by an id_token_hint", "client", id)

@@ -27,8 +27,12 @@ type unprovenRequest struct {
 	end time.Time
 }
 
-func newUnprovenRequests() *unprovenRequests {
-	return &unprovenRequests{open: make(map[string][]unprovenRequest)}
+func newUnprovenRequests(clients map[string]*Client) map[string]*unprovenRequests {
+	of := make(map[string]*unprovenRequests, len(clients))
+	for id := range clients {
+		of[id] = &unprovenRequests{open: make(map[string][]unprovenRequest)}
+	}
+	return of
 }
 
 // add notes a request of customer. It returns the one that has to end for it; "": none.

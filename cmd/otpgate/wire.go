@@ -55,8 +55,11 @@ func (g *gateway) wireOIDC(ctx context.Context) error {
 		CodePage: pages.Address,
 		NoRequest: func(w http.ResponseWriter, r *http.Request, status int) {
 			kind := pages.Gone
-			if status == http.StatusServiceUnavailable {
+			switch status {
+			case http.StatusServiceUnavailable:
 				kind = pages.Unavailable
+			case http.StatusTooManyRequests:
+				kind = pages.TooMany
 			}
 			customer.Problem(w, r, kind)
 		},

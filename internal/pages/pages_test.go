@@ -772,7 +772,7 @@ func TestRealmNameIsEscaped(t *testing.T) {
 
 func TestProblemForTheOIDCDoor(t *testing.T) {
 	p := &Pages{Logger: slog.New(slog.DiscardHandler), Now: time.Now}
-	for _, kind := range problems() {
+	for _, kind := range append(problems(), TooMany) { // which has the text of Unavailable
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodGet, `/authorize?client_id=portal&request_uri=urn:x%22%3E%3Cb%3E`, nil)
 		r.Header.Set("Accept-Language", "en-GB,en;q=0.8")

@@ -20,6 +20,7 @@ const (
 	CrossSite    Problem = "cross_site"    // 403: a form that another site sent
 	BadRequest   Problem = "bad_request"   // 400: nothing that our pages or a portal would send
 	Unavailable  Problem = "unavailable"   // 503: nothing can be decided now; with a retry
+	TooMany      Problem = "too_many"      // 429: the page of Unavailable, for whose address sends too much
 )
 
 // Status is the HTTP status of the problem's page.
@@ -31,6 +32,8 @@ func (k Problem) Status() int {
 		return http.StatusForbidden
 	case BadRequest:
 		return http.StatusBadRequest
+	case TooMany:
+		return http.StatusTooManyRequests
 	default:
 		return http.StatusServiceUnavailable
 	}
@@ -57,15 +60,19 @@ type problemNotice struct {
 }
 
 func (p *Pages) problem(w http.ResponseWriter, r *http.Request, v *visit, kind Problem) {
+	shown := kind
+	if kind == TooMany {
+		shown = Unavailable
+	}
 	notice := problemNotice{
-		Title: "problem." + string(kind) + ".title",
-		What:  "problem." + string(kind) + ".what",
-		Next:  "problem." + string(kind) + ".next",
+		Title: "problem." + string(shown) + ".title",
+		What:  "problem." + string(shown) + ".what",
+		Next:  "problem." + string(shown) + ".next",
 	}
 	if portal, ok := p.portal(r, v); ok {
 		notice.Home = portal.Home
 	}
-	if kind == Unavailable {
+	if shown == Unavailable {
 		notice.Retry = addressIn(r, p.languageOf(r, v))
 	}
 	p.render(w, r, v, "problem", kind.Status(), notice)
