@@ -34,6 +34,16 @@ type credentials struct {
 	chain     []*x509.Certificate // of the connection: its first key is the sender's
 }
 
+// fromClient reads a form that a client has posted, and says which one has.
+func (p *Provider) fromClient(w http.ResponseWriter, r *http.Request, why purpose) (params, *Client, error) {
+	form, err := readForm(w, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := p.authenticate(r, form, why)
+	return form, client, err
+}
+
 // authenticate returns the client that a request is from. It must have used its
 // one configured method and no other. With an error too, if one is claimed: as
 // whom it failed, for the log. Outside there is one answer to all failures, so

@@ -24,15 +24,11 @@ type introspection struct {
 // serveIntrospect tells a client about an access token of its own (RFC 7662).
 // Another's is as good as none.
 func (p *Provider) serveIntrospect(w http.ResponseWriter, r *http.Request) (*Client, error) {
-	token, client, err := p.clientsToken(w, r)
+	_, a, client, err := p.ownAccess(w, r)
 	if err != nil {
 		return client, err
 	}
-	a, err := p.loadAccess(r.Context(), token)
-	if err != nil {
-		return client, err
-	}
-	if a == nil || a.Client != client.ID {
+	if a == nil {
 		writeJSON(w, http.StatusOK, introspection{})
 		return client, nil
 	}
@@ -50,15 +46,11 @@ func (p *Provider) serveIntrospect(w http.ResponseWriter, r *http.Request) (*Cli
 // serveRevoke ends an access token of the client's (RFC 7009). What isn't one is
 // no error (§2.2).
 func (p *Provider) serveRevoke(w http.ResponseWriter, r *http.Request) (*Client, error) {
-	token, client, err := p.clientsToken(w, r)
+	token, a, client, err := p.ownAccess(w, r)
 	if err != nil {
 		return client, err
 	}
-	a, err := p.loadAccess(r.Context(), token)
-	if err != nil {
-		return client, err
-	}
-	if a != nil && a.Client == client.ID {
+	if a != nil {
 		if err := p.revoke(r.Context(), accessKey(token)); err != nil {
 			return client, err
 		}
@@ -67,18 +59,22 @@ func (p *Provider) serveRevoke(w http.ResponseWriter, r *http.Request) (*Client,
 	return client, nil
 }
 
-// clientsToken returns the token that an authenticated client asks about.
-func (p *Provider) clientsToken(w http.ResponseWriter, r *http.Request) (string, *Client, error) {
-	form, err := readForm(w, r)
+// ownAccess returns the token that an authenticated client asks about, and what it
+// stands for; nil unless it is an access token of that client's.
+func (p *Provider) ownAccess(w http.ResponseWriter, r *http.Request) (token string, a *access, client *Client, err error) {
+	form, client, err := p.fromClient(w, r, finishing)
 	if err != nil {
-		return "", nil, err
+		return "", nil, client, err
 	}
-	client, err := p.authenticate(r, form, finishing)
-	if err != nil {
-		return "", client, err
+	token = form["token"]
+	if token == "" {
+		return "", nil, client, refuse(invalidRequest, "token is required")
 	}
-	if form["token"] == "" {
-		return "", client, refuse(invalidRequest, "token is required")
+	if a, err = p.loadAccess(r.Context(), token); err != nil {
+		return "", nil, client, err
 	}
-	return form["token"], client, nil
+	if a != nil && a.Client != client.ID {
+		a = nil
+	}
+	return token, a, client, nil
 }

@@ -125,27 +125,20 @@ func (k *keeper) tend(ctx context.Context, by string, due plan) error {
 	k.tending.Lock()
 	defer k.tending.Unlock()
 	now := k.now()
-	fresh, err := k.prepare(ctx, due, now)
-	if err != nil {
-		return fmt.Errorf("oidc: signing keys: %w", err)
-	}
 	var ring *keyring
-	var done change
-	var first bool // there was none, as on a gateway's first day: that is no news
-	err = k.records.Update(ctx, func(txn store.Txn) error {
-		before, err := k.read(txn)
-		if err != nil {
-			return err
-		}
-		done, first = due(before, now), len(before.keys) == 0
-		if err := k.apply(txn, done, fresh); err != nil {
-			return err
-		}
-		ring, err = k.read(txn)
+	err := k.records.View(ctx, func(r store.Reader) (err error) {
+		ring, err = k.read(r)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("oidc: signing keys: %w", err)
+	}
+	var done change
+	var first bool                                          // there was none, as on a gateway's first day: that is no news
+	if c := due(ring, now); len(c.make)+len(c.remove) > 0 { // most times nothing is, and there is nothing to write
+		if ring, done, first, err = k.carryOut(ctx, due, c, now); err != nil {
+			return fmt.Errorf("oidc: signing keys: %w", err)
+		}
 	}
 	set, err := newOwnKeys(ring)
 	if err != nil {
@@ -158,6 +151,28 @@ func (k *keeper) tend(ctx context.Context, by string, due plan) error {
 	return k.tell(ctx, by, done, now)
 }
 
+// carryOut does what is due, which is found out anew in the transaction: expected is
+// what looked due before it. first says that there was no key before.
+func (k *keeper) carryOut(ctx context.Context, due plan, expected change, now time.Time) (ring *keyring, done change, first bool, err error) {
+	fresh, err := k.prepare(expected, now)
+	if err != nil {
+		return nil, change{}, false, err
+	}
+	err = k.records.Update(ctx, func(txn store.Txn) error {
+		before, err := k.read(txn)
+		if err != nil {
+			return err
+		}
+		done, first = due(before, now), len(before.keys) == 0
+		if err := k.apply(txn, done, fresh); err != nil {
+			return err
+		}
+		ring, err = k.read(txn)
+		return err
+	})
+	return ring, done, first, err
+}
+
 // freshKey is a key that was made, but not kept yet.
 type freshKey struct {
 	recordKey string
@@ -166,17 +181,9 @@ type freshKey struct {
 
 // prepare makes the keys that are due, before the transaction: an RSA key takes
 // a second. A key that turns out not to be needed is forgotten.
-func (k *keeper) prepare(ctx context.Context, due plan, now time.Time) (map[jose.SignatureAlgorithm]freshKey, error) {
-	var ring *keyring
-	err := k.records.View(ctx, func(r store.Reader) (err error) {
-		ring, err = k.read(r)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
+func (k *keeper) prepare(c change, now time.Time) (map[jose.SignatureAlgorithm]freshKey, error) {
 	fresh := make(map[jose.SignatureAlgorithm]freshKey)
-	for alg, signs := range due(ring, now).make {
+	for alg, signs := range c.make {
 		recordKey, record, err := newKey(k.issuer, k.seal, alg, now, signs)
 		if err != nil {
 			return nil, err

@@ -11,11 +11,7 @@ const requestURIPrefix = "urn:ietf:params:oauth:request_uri:" // RFC 9126 §2.2
 
 // servePushed is the pushed authorization request endpoint (RFC 9126 §2).
 func (p *Provider) servePushed(w http.ResponseWriter, r *http.Request) (*Client, error) {
-	form, err := readForm(w, r)
-	if err != nil {
-		return nil, err
-	}
-	client, err := p.authenticate(r, form, beginning)
+	form, client, err := p.fromClient(w, r, beginning)
 	if err != nil {
 		return client, err
 	}

@@ -8,11 +8,7 @@ import (
 // sends them here. Customers whom the gateway doesn't know have the status of
 // those who haven't applied.
 func (p *Provider) serveStatus(w http.ResponseWriter, r *http.Request) (*Client, error) {
-	form, err := readForm(w, r)
-	if err != nil {
-		return nil, err
-	}
-	client, err := p.authenticate(r, form, beginning)
+	form, client, err := p.fromClient(w, r, beginning)
 	if err != nil {
 		return client, err
 	}

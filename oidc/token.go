@@ -13,11 +13,7 @@ import (
 
 // serveToken is the token endpoint (RFC 6749 §4.1.3).
 func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) (*Client, error) {
-	form, err := readForm(w, r)
-	if err != nil {
-		return nil, err
-	}
-	client, err := p.authenticate(r, form, finishing)
+	form, client, err := p.fromClient(w, r, finishing)
 	if err != nil {
 		return client, err
 	}
