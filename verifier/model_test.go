@@ -16,8 +16,9 @@ type model struct {
 	last    int64
 	row     int // wrong codes in a row
 	usable  bool
-	shifted bool // a code of another step than ours was accepted: its clock may be off
-	pinRow  int  // wrong PINs in a row
+	shifted bool                 // a code of another step than ours was accepted: its clock may be off
+	pinRow  int                  // wrong PINs in a row
+	factor  verifier.FirstFactor // what the right PIN is taken for, as long as it isn't locked
 }
 
 // TestRandomHistories runs random sequences of tries, clerk's steps, waits and
@@ -28,6 +29,9 @@ func TestRandomHistories(t *testing.T) {
 		defer m.close()
 		m.newToken("hanako", "T1")
 		m.setPIN("hanako", goodPIN)
+		right, err := m.CheckPIN(t.Context(), "retail", "hanako", goodPIN)
+		m.must(err)
+		m.factor = right
 		rt.Repeat(map[string]func(*rapid.T){
 			"wait": func(rt *rapid.T) {
 				m.advance(time.Duration(rapid.IntRange(1, 300).Draw(rt, "seconds")) * time.Second)
@@ -85,8 +89,7 @@ func (m *model) right(rt *rapid.T, offset int64) {
 // rightPIN shows a right PIN with the code of now.
 func (m *model) rightPIN(rt *rapid.T) {
 	step := m.Realms["retail"].OTP.Step(m.now)
-	right := verifier.FirstFactor{Kind: verifier.FactorPIN, Verdict: verifier.FactorRight}
-	r := m.verify("hanako", m.code("T1", 0), right)
+	r := m.verify("hanako", m.code("T1", 0), m.factor)
 	switch {
 	case m.pinRow >= 10:
 		if r.Outcome != verifier.WrongFirstFactor {
@@ -97,6 +100,8 @@ func (m *model) rightPIN(rt *rapid.T) {
 			rt.Fatalf("step %d was accepted; usable %v, %d wrong in a row, last step %d", step, m.usable, m.row, m.last)
 		}
 		m.last, m.row, m.pinRow = step, 0, 0
+	case r.Outcome == verifier.WrongFirstFactor:
+		rt.Fatalf("a right PIN, of which %d were wrong in a row, is a wrong first factor", m.pinRow)
 	default:
 		m.count(rt, r)
 	}
